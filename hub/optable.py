@@ -28,7 +28,7 @@ import onnx_ir as ir
 
 from hub.errors import InvalidModel, Refusal
 
-__all__ = ["Bound", "OpTable", "attribute_value", "bind_attributes"]
+__all__ = ["Bound", "OpTable", "attribute_value", "bind_attributes", "defaults", "type_string"]
 
 _ABSENT = object()
 
@@ -106,7 +106,7 @@ class OpTable:
             bind_attributes(
                 entry.function,
                 {name: attribute_value(attribute) for name, attribute in node.attributes.items()},
-                _defaults(node.op_type, node.domain, opset),
+                defaults(node.op_type, node.domain, opset),
             ),
         )
 
@@ -178,7 +178,8 @@ def _schema(name: str, domain: str, opset: int) -> onnx.defs.OpSchema:
 
 
 @cache
-def _defaults(name: str, domain: str, opset: int) -> dict[str, Any]:
+def defaults(name: str, domain: str, opset: int) -> dict[str, Any]:
+    """The default values of an operator's optional attributes; None where the schema leaves them open."""
     defaults: dict[str, Any] = {}
     for key, attribute in _schema(name, domain, opset).attributes.items():
         proto = attribute.default_value
@@ -189,6 +190,19 @@ def _defaults(name: str, domain: str, opset: int) -> dict[str, Any]:
         elif not attribute.required:
             defaults[key] = None
     return defaults
+
+
+def type_string(value: ir.Value) -> str:
+    """The type of a value as schemas write it: `tensor(float)`, `seq(tensor(int64))`, ..."""
+    if value.type is None:
+        return ""
+    names = {"FLOAT": "float", "DOUBLE": "double", "COMPLEX64": "complex64", "COMPLEX128": "complex128"}
+    text = f"tensor({names.get(value.type.dtype.name, value.type.dtype.name.lower())})"
+    kind = value.type
+    while isinstance(kind, ir.SequenceType | ir.OptionalType):
+        text = f"{'seq' if isinstance(kind, ir.SequenceType) else 'optional'}({text})"
+        kind = kind.elem_type
+    return text
 
 
 def _short(value: Any) -> str:

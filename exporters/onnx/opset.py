@@ -1,0 +1,124 @@
+"""Writes a model at an earlier opset, where every operator means the same there.
+
+There is no down-converter that can be relied on, and none is needed: most revisions of an operator
+only admit more types. An operator can be written at an earlier revision if it has no attribute or
+input that the earlier one lacks, its types were admitted already, the defaults of the attributes it
+leaves out were the same, and the revision is not one of those that changed the meaning under an
+unchanged signature (`CHANGED`).
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from hub.canonical import OPSET, layer_of
+from hub.errors import Refusal, UnsupportedOps, UsageError
+from hub.optable import defaults, type_string
+
+__all__ = ["lower"]
+
+EARLIEST = 8
+
+CHANGED: dict[str, dict[int, str]] = {
+    "Softmax": {13: "the input was flattened to two dimensions at `axis`"},
+    "LogSoftmax": {13: "the input was flattened to two dimensions at `axis`"},
+    "Hardmax": {13: "the input was flattened to two dimensions at `axis`"},
+    "Resize": {11: "coordinates were computed otherwise", 19: "aspect ratio and antialias were not defined"},
+    "Upsample": {9: "scales were an attribute"},
+    "Cast": {9: "strings were not defined"},
+    "TopK": {11: "the order was not defined"},
+    "BatchNormalization": {9: "`spatial` was another mode", 15: "mean and variance had the input's type"},
+    "GRU": {14: "`layout` was not defined"},
+    "GroupNormalization": {21: "scale and bias were per group, not per channel"},
+    "DepthToSpace": {11: "`mode` was not defined"},
+    "Scan": {9: "sequences were batched"},
+    "AveragePool": {19: "ceil_mode counted the padding beyond the input"},
+    "Attention": {24: "the mask was otherwise"},
+    "Pad": {11: "pads were an attribute"},
+    "Gelu": {},
+}
+"""Revisions (by since-version) from which an operator means something that earlier ones cannot say."""
+
+HARMLESS = {("BatchNormalization", 15), ("GRU", 14), ("Cast", 9), ("DepthToSpace", 11), ("AveragePool", 19), ("Resize", 19)}
+"""Of `CHANGED`, those that `_why_not` decides by the attributes or types of the node."""
+
+
+def lower(model: ir.Model, opset: int) -> ir.Model:
+    """A copy of the canonical `model`, sharing its weights, that says `opset`.
+
+    Raises:
+        UsageError: `opset` is later than the canonical one, or too early to be written at all.
+        UnsupportedOps: naming every operator that means something else there, and why.
+    """
+    if not EARLIEST <= opset <= OPSET:
+        raise UsageError(f"opset={opset} cannot be written; opsets from {EARLIEST} to {OPSET} can")
+    refusals = []
+    for node in model.graph.all_nodes():
+        if node.domain in ("", "ai.onnx"):
+            reason = _why_not(node, opset)
+            if reason:
+                refusals.append((node.op_type, layer_of(node), Refusal(reason, f"write it at opset {OPSET}, the default")))
+    if refusals:
+        raise UnsupportedOps.collect(f"At ONNX opset {opset} the model cannot be written exactly:", refusals)
+    copy = model.clone()
+    copy.opset_imports[""] = opset
+    copy.ir_version = max(8, onnx.helper.OP_SET_ID_VERSION_MAP.get(("ai.onnx", opset), 8))
+    return copy
+
+
+def _why_not(node: ir.Node, opset: int) -> str:
+    """Why `node` cannot be written at `opset`, or an empty string."""
+    new = onnx.defs.get_schema(node.op_type, OPSET, "")
+    try:
+        old = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return f"the operator exists since opset {new.since_version}"
+    if old.since_version == new.since_version:
+        return ""
+    for since, why in CHANGED.get(node.op_type, {}).items():
+        if old.since_version < since <= new.since_version and (node.op_type, since) not in HARMLESS:
+            return f"before opset {since} {why}"
+    return _attributes(node, old, opset) or _arity(node, old) or _types(node, old)
+
+
+def _attributes(node: ir.Node, old: onnx.defs.OpSchema, opset: int) -> str:
+    new_defaults, old_defaults = defaults(node.op_type, "", OPSET), defaults(node.op_type, "", opset)
+    for name in node.attributes:
+        if name not in old.attributes:
+            return f"it has no attribute {name!r} there"
+    for name, attribute in old.attributes.items():
+        if name in node.attributes:
+            continue
+        if attribute.required:
+            return f"it needs an attribute {name!r} there"
+        if name in new_defaults and old_defaults[name] != new_defaults[name]:
+            return f"the default of {name!r} is another there"
+    if any(name not in old.attributes and name not in node.attributes and value for name, value in new_defaults.items()):
+        missing = [name for name, value in new_defaults.items() if name not in old.attributes and value]
+        return f"{missing[0]!r} means something since a later opset"
+    return ""
+
+
+def _arity(node: ir.Node, old: onnx.defs.OpSchema) -> str:
+    given = max((i + 1 for i, value in enumerate(node.inputs) if value is not None), default=0)
+    if given > old.max_input or given < old.min_input:
+        return f"it takes {old.min_input} to {old.max_input} inputs there, not {given}"
+    used = max((i + 1 for i, value in enumerate(node.outputs) if value.uses() or value.is_graph_output()), default=0)
+    return f"it has {old.max_output} outputs there, not {used}" if used > old.max_output else ""
+
+
+def _types(node: ir.Node, old: onnx.defs.OpSchema) -> str:
+    bound: dict[str, str] = {}
+    for formal, values in ((old.inputs, node.inputs), (old.outputs, node.outputs)):
+        for i, value in enumerate(values):
+            if value is None or value.type is None or not formal:
+                continue
+            parameter = formal[min(i, len(formal) - 1)]
+            text = type_string(value)
+            if text not in parameter.types:
+                return f"{text} is not admitted for {parameter.name!r} there"
+            single = parameter.option != onnx.defs.OpSchema.FormalParameterOption.Variadic or parameter.is_homogeneous
+            if single and bound.setdefault(parameter.type_str, text) != text:
+                return f"{parameter.name!r} must be {bound[parameter.type_str]} there"
+    return ""

@@ -1,0 +1,189 @@
+"""GraphBuilder: emits canonical ONNX node by node, named and typed as it goes.
+
+Importers use it to build a graph, legalization rules to build a replacement. Types and shapes come
+from the standard's own shape inference, one node at a time, so no importer computes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from hub.canonical import IR_VERSION, LAYER, LAYOUT, OPSET, SOURCE_OP
+from hub.errors import HubError
+
+__all__ = ["GraphBuilder"]
+
+_KNOWN_DATA_SIZE = 64
+"""Integer initializers up to this size are shown to shape inference: axes, shapes, pads."""
+
+
+class GraphBuilder:
+    """Builds one `onnx_ir.Graph` in the canonical opset.
+
+    Node and value names are unique, which ONNX Runtime demands of both.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inputs: list[ir.Value] = []
+        self.outputs: list[ir.Value] = []
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+        self._names: set[str] = set()
+        self._layer: tuple[str, str] | None = None
+
+    def unique(self, name: str) -> str:
+        """`name`, or the first of `name_1`, `name_2`, ... that is free; taken from then on."""
+        candidate, number = name, 0
+        while candidate in self._names:
+            number += 1
+            candidate = f"{name}_{number}"
+        self._names.add(candidate)
+        return candidate
+
+    @contextmanager
+    def layer(self, name: str, source_op: str) -> Iterator[None]:
+        """Everything emitted inside comes from this source layer."""
+        outer, self._layer = self._layer, (name, source_op)
+        try:
+            yield
+        finally:
+            self._layer = outer
+
+    def input(
+        self, name: str, dtype: ir.DataType, shape: Sequence[int | str | None], layout: str | None = None
+    ) -> ir.Value:
+        """Declare a graph input; None in `shape` is an unknown size."""
+        value = ir.Value(name=self.unique(name), type=ir.TensorType(dtype), shape=ir.Shape(shape))
+        if layout:
+            value.metadata_props[LAYOUT] = layout
+        self.inputs.append(value)
+        return value
+
+    def output(self, value: ir.Value, name: str, layout: str | None = None) -> ir.Value:
+        """Make `value` a graph output called `name` (through an Identity if it is an output or input already)."""
+        if value in self.outputs or value.producer() is None or value.name in self.initializers:
+            value = self.op("Identity", value, name=name)
+        self.rename(value, name)
+        if layout:
+            value.metadata_props[LAYOUT] = layout
+        self.outputs.append(value)
+        return value
+
+    def constant(self, data: npt.ArrayLike | ir.TensorProtocol, name: str) -> ir.Value:
+        """Add an initializer. Arrays are kept as they are, views included."""
+        tensor = data if isinstance(data, ir.TensorProtocol) else ir.tensor(np.asarray(data))
+        value = ir.Value(
+            name=self.unique(self._qualified(name)),
+            type=ir.TensorType(tensor.dtype),
+            shape=ir.Shape(tensor.shape.numpy()),
+            const_value=tensor,
+        )
+        tensor.name = value.name
+        self.initializers[value.name or ""] = value
+        return value
+
+    def ints(self, data: Sequence[int] | int, name: str) -> ir.Value:
+        """Add an int64 initializer, as axes, shapes and pads are."""
+        return self.constant(np.array(data, np.int64), name)
+
+    def op(self, op_type: str, *inputs: ir.Value | None, name: str | None = None, **attributes: Any) -> ir.Value:
+        """Emit a node with one output and return it. Attributes that are None are left out."""
+        return self.ops(op_type, *inputs, outputs=1, name=name, **attributes)[0]
+
+    def ops(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        outputs: int,
+        name: str | None = None,
+        **attributes: Any,
+    ) -> Sequence[ir.Value]:
+        """Emit a node with `outputs` outputs."""
+        label = self.unique(self._qualified(name or op_type))
+        names = [label] + [self.unique(f"{label}_{i}") for i in range(1, outputs)]
+        given = {key: value for key, value in attributes.items() if value is not None}
+        metadata = {LAYER: self._layer[0], SOURCE_OP: self._layer[1]} if self._layer else {}
+        values = [ir.Value(name=text) for text in names]
+        node = ir.node(op_type, inputs, given, outputs=values, name=label, metadata_props=metadata)
+        _infer(node, inputs)
+        self.nodes.append(node)
+        return node.outputs
+
+    def rename(self, value: ir.Value, name: str) -> None:
+        """Give `value`, and its node if the node is named after it, the name `name`.
+
+        Whatever holds the name already is renamed out of the way.
+        """
+        if value.name == name:
+            return
+        if name in self._names:
+            self._free(name)
+        node, old = value.producer(), value.name
+        if node is not None and node.name == old:
+            node.name = name
+        value.name = name
+        self._names.add(name)
+
+    def _free(self, name: str) -> None:
+        for node in self.nodes:
+            for value in node.outputs:
+                if value.name == name:
+                    self._names.discard(name)
+                    self.rename(value, self.unique(f"{name}/{node.op_type}"))
+                    self._names.add(name)
+                    return
+        raise HubError(f"the name {name!r} is already taken by an input or a weight")
+
+    def graph(self) -> ir.Graph:
+        """The finished graph, without initializers that nothing uses."""
+        initializers = [value for value in self.initializers.values() if value.uses()]
+        return ir.Graph(
+            self.inputs,
+            self.outputs,
+            nodes=self.nodes,
+            initializers=initializers,
+            opset_imports={"": OPSET},
+            name=self.name,
+        )
+
+    def model(self) -> ir.Model:
+        """The finished graph as a model of the canonical IR version."""
+        return ir.Model(self.graph(), ir_version=IR_VERSION, producer_name="hub")
+
+    def _qualified(self, name: str) -> str:
+        return f"{self._layer[0]}/{name}" if self._layer else name
+
+
+def _infer(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+    """Set types and shapes of the node's outputs by the schema's own inference."""
+    schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
+    types, data = {}, {}
+    for value in inputs:
+        if value is None or value.name is None:
+            continue
+        if value.type is not None:
+            proto = onnx.ValueInfoProto()
+            ir.serde.serialize_value_into(proto, value)
+            types[value.name] = proto.type
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype == ir.DataType.INT64 and tensor.size <= _KNOWN_DATA_SIZE:
+            data[value.name] = ir.serde.serialize_tensor(tensor)
+    try:
+        found = onnx.shape_inference.infer_node_outputs(
+            schema, ir.serde.serialize_node(node), types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)]
+        )
+    except onnx.shape_inference.InferenceError as error:
+        layer = node.metadata_props.get(LAYER, node.name)
+        raise HubError(f"layer {layer!r}: {node.op_type} does not fit its inputs: {error}") from error
+    for value in node.outputs:
+        if value.name in found:
+            value.type = ir.serde.deserialize_type_proto_for_type(found[value.name])
+            value.shape = ir.serde.deserialize_type_proto_for_shape(found[value.name])

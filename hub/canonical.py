@@ -1,0 +1,228 @@
+"""The canonical dialect: the one form of ONNX that importers write and exporters read.
+
+What `canonicalize` promises:
+
+1. default-domain opset `OPSET` and IR version `IR_VERSION`;
+2. no model-local functions (inlined), no Constant nodes in the main graph (initializers instead);
+3. every node and value has a name, unique in its kind;
+4. convolutions and poolings have explicit `pads`; `auto_pad` stays only where spatial sizes are unknown;
+5. nodes are in topological order, and none is without a use;
+6. every value has the type and shape that the standard's shape inference finds.
+
+Nothing is folded or fused, and no layer is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import onnx
+import onnx_ir as ir
+
+from hub.errors import InvalidModel, Refusal, UnsupportedOps
+
+__all__ = ["IR_VERSION", "LAYER", "LAYOUT", "OPSET", "PERMUTATION", "SOURCE_OP", "canonicalize", "layer_of"]
+
+OPSET = 25
+"""The canonical opset of the default domain."""
+
+IR_VERSION = 13
+"""The IR version that goes with `OPSET`; ONNX Runtime refuses later ones."""
+
+OLDEST_OPSET = 7
+"""Models older than this cannot be upgraded by ONNX's converter."""
+
+LAYER = "hub.layer"
+"""Metadata of a node: the name of the source layer that it comes from."""
+
+SOURCE_OP = "hub.source_op"
+"""Metadata of a node: the class or operator of that layer in the source framework."""
+
+LAYOUT = "hub.layout"
+"""Metadata of a graph input or output: its layout where the source says it, such as NHWC."""
+
+PERMUTATION = "hub.perm"
+"""Metadata of a value: the permutation that takes it back to the layout it has in the source."""
+
+
+def layer_of(node: ir.Node) -> str:
+    """The source layer of a node, or the node's own name where there is none."""
+    return node.metadata_props.get(LAYER) or node.name or f"{node.op_type} without a name"
+
+
+def canonicalize(model: ir.Model) -> ir.Model:
+    """Bring any valid ONNX model of opset 7 or later to the canonical dialect, in place.
+
+    Raises:
+        InvalidModel: the model is not valid ONNX.
+        UnsupportedOps: an operator's meaning at the model's opset has no equal at `OPSET`.
+    """
+    for step in PASSES:
+        step(model)
+    return model
+
+
+def upgrade(model: ir.Model) -> None:
+    """Raise (or, where no operator has changed since, lower) the default-domain opset to `OPSET`."""
+    imports = model.opset_imports
+    if "ai.onnx" in imports:
+        imports[""] = imports.pop("ai.onnx")
+    opset = imports.get("")
+    if opset is None:
+        imports[""] = OPSET
+        return
+    if opset < OLDEST_OPSET:
+        raise InvalidModel(f"ONNX opset {opset} is older than {OLDEST_OPSET}; export the model again with a later opset")
+    if opset > OPSET:
+        _require_unchanged(model, opset)
+        _relabel(model)
+    elif opset < OPSET:
+        _convert(model, opset)
+    model.ir_version = IR_VERSION
+
+
+def _require_unchanged(model: ir.Model, opset: int) -> None:
+    refusals = []
+    for node in _default_domain_nodes(model):
+        try:
+            since = onnx.defs.get_schema(node.op_type, opset, "").since_version
+        except onnx.defs.SchemaError:
+            continue
+        if since > OPSET:
+            refusal = Refusal(f"its meaning of opset {since} is newer than opset {OPSET}, which ONNX Runtime runs")
+            refusals.append((node.op_type, layer_of(node), refusal))
+    if refusals:
+        raise UnsupportedOps.collect(f"The model is of opset {opset}:", refusals)
+
+
+def _convert(model: ir.Model, opset: int) -> None:
+    if all(_since(node.op_type, opset) == _since(node.op_type, OPSET) for node in _default_domain_nodes(model)):
+        _relabel(model)
+        return
+    from onnxscript import version_converter
+
+    converter_log = logging.getLogger("onnxscript.version_converter")
+    disabled, converter_log.disabled = converter_log.disabled, True
+    try:
+        version_converter.convert_version(model, OPSET, fallback=True)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidModel(f"the model could not be upgraded from opset {opset} to {OPSET}: {error}") from error
+    finally:
+        converter_log.disabled = disabled
+    if model.opset_imports.get("") != OPSET:
+        raise InvalidModel(f"ONNX's converter could not upgrade the model from opset {opset} to {OPSET}")
+    _relabel(model)
+
+
+def _relabel(model: ir.Model) -> None:
+    model.opset_imports[""] = OPSET
+    for function in model.functions.values():
+        if "" in function.opset_imports:
+            function.opset_imports[""] = OPSET
+    for node in model.graph.all_nodes():
+        node.version = None
+
+
+def _default_domain_nodes(model: ir.Model) -> list[ir.Node]:
+    nodes = list(model.graph.all_nodes())
+    for function in model.functions.values():
+        nodes.extend(function.all_nodes())
+    return [node for node in nodes if node.domain in ("", "ai.onnx")]
+
+
+def _since(op_type: str, opset: int) -> int | None:
+    try:
+        return onnx.defs.get_schema(op_type, opset, "").since_version
+    except onnx.defs.SchemaError:
+        return None
+
+
+def inline(model: ir.Model) -> None:
+    """Replace calls of model-local functions by their bodies."""
+    if model.functions:
+        from onnx_ir.passes.common import InlinePass
+
+        InlinePass()(model)
+
+
+def lift_constants(model: ir.Model) -> None:
+    """Turn Constant nodes of the main graph into initializers, named as they were."""
+    if any(node.op_type == "Constant" for node in model.graph):
+        from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def fix_names(model: ir.Model) -> None:
+    """Give every node and value a name, unique in its kind."""
+    from onnx_ir.passes.common import NameFixPass
+
+    NameFixPass()(model)
+
+
+def explicit_pads(model: ir.Model) -> None:
+    """Write `auto_pad` out as `pads` where the spatial sizes are known.
+
+    SAME pads a total of `max((ceil(in / stride) - 1) * stride + (kernel - 1) * dilation + 1 - in, 0)`;
+    SAME_UPPER puts the odd one at the end, SAME_LOWER at the beginning.
+    """
+    for node in model.graph.all_nodes():
+        mode = node.attributes.get_string("auto_pad", "NOTSET") if "auto_pad" in node.attributes else "NOTSET"
+        if mode == "NOTSET" or node.op_type not in ("Conv", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv"):
+            continue
+        pads = _pads(node, mode)
+        if pads is not None:
+            del node.attributes["auto_pad"]
+            if any(pads):
+                node.attributes["pads"] = ir.AttrInt64s("pads", pads)
+
+
+def _pads(node: ir.Node, mode: str) -> list[int] | None:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    kernel = list(node.attributes.get_ints("kernel_shape", ())) if "kernel_shape" in node.attributes else []
+    if not kernel:
+        weight = node.inputs[3 if node.op_type == "QLinearConv" else 1]
+        if weight is None or weight.shape is None or not weight.shape.is_static():
+            return None
+        kernel = list(weight.shape.numpy())[2:]
+    if mode == "VALID":
+        return [0] * (2 * len(kernel))
+    if shape is None or not all(isinstance(size, int) for size in shape[2:]):
+        return None
+    strides = list(node.attributes.get_ints("strides", [1] * len(kernel)))
+    dilations = list(node.attributes.get_ints("dilations", [1] * len(kernel)))
+    begins, ends = [], []
+    for size, k, s, d in zip(shape[2:], kernel, strides, dilations, strict=True):
+        assert isinstance(size, int)
+        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        begins.append(small if mode == "SAME_UPPER" else large)
+        ends.append(large if mode == "SAME_UPPER" else small)
+    return begins + ends
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Infer every value's type and shape; weights are not touched."""
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    ShapeInferencePass(check_type=True, strict_mode=False, data_prop=True)(model)
+
+
+def tidy(model: ir.Model) -> None:
+    """Sort nodes topologically and drop those, and the weights, that nothing uses."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    model.graph.sort()
+    RemoveUnusedNodesPass()(model)
+
+
+PASSES: list[Callable[[ir.Model], None]] = [
+    inline,  # the version converter only sees the main graph, so functions go first
+    upgrade,
+    lift_constants,
+    tidy,
+    fix_names,
+    infer_shapes,  # explicit pads need sizes
+    explicit_pads,
+]
