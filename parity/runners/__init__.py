@@ -1,0 +1,142 @@
+"""Runtimes, each behind the same small protocol.
+
+A module of this package is one runtime and has two functions:
+
+    available() -> str | None       None if it can be used here, else why not and how to get it;
+                                    it imports nothing
+    open(source) -> Runner          a path, a pair of paths or a live object, ready to run
+
+A runner takes and gives NumPy arrays by name. Beside the outputs it can give values from within
+the model; these are called taps and come back in the same dictionary under the tap's own name:
+
+    "layer:NAME"     the output of the layer NAME, one of `runner.layers`
+    "core:NAME"      the same without the activation that the layer includes, where it has one
+    "before:*"       for every output that a squashing activation (Softmax, Sigmoid, ...) produces,
+                     what goes into that activation, as "before:OUTPUT"
+
+A tap that the runtime cannot give is absent from the result; it is never an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+__all__ = [
+    "BEFORE",
+    "SQUASHING",
+    "Array",
+    "LoadFailed",
+    "Port",
+    "RunFailed",
+    "Runner",
+    "Runtime",
+    "find",
+    "need",
+    "single_line",
+]
+
+Array = np.ndarray[Any, Any]
+
+BEFORE = "before:*"
+
+# Activations that squash: a large error before them can be invisible after them.
+SQUASHING = frozenset(
+    {"softmax", "logsoftmax", "log_softmax", "sigmoid", "hardsigmoid", "hard_sigmoid", "tanh", "softplus", "softsign"}
+)
+
+
+class LoadFailed(Exception):
+    """The runtime cannot load the model. The message is the runtime's own, in one line."""
+
+
+class RunFailed(Exception):
+    """The runtime loaded the model and cannot run it on these inputs."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input of a model.
+
+    `dtype` is NumPy's name, None if the runtime does not say. `shape` is None if not known; an
+    entry is an int, a symbol, or None for an unnamed free dimension. `range` bounds the values,
+    both ends included.
+    """
+
+    name: str
+    dtype: str | None = None
+    shape: tuple[int | str | None, ...] | None = None
+    range: tuple[float, float] | None = None
+
+
+class Runner(Protocol):
+    """An opened model. `layout` says in which layout its values come: "source" is the source
+    model's (after `perms`, which holds permutations by tap), "canonical" ONNX's.
+    `layers` maps the layers that can be tapped to their ops, `ops` outputs and "before:" taps."""
+
+    name: str
+    version: str
+    inputs: list[Port]
+    layers: dict[str, str]
+    ops: dict[str, str]
+    perms: dict[str, tuple[int, ...]]
+    layout: Literal["source", "canonical"]
+
+    def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
+        """Outputs in order, then the taps that could be given.
+
+        Raises:
+            LoadFailed: the model turned out not to be loadable (some runtimes load late).
+            RunFailed: it failed on these inputs.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the runner holds. It may be called twice."""
+        ...
+
+
+class Runtime(Protocol):
+    """What a module of this package offers."""
+
+    def available(self) -> str | None: ...
+
+    def open(self, source: Any) -> Runner: ...
+
+
+@dataclass
+class Description:
+    """What is known of a model before it runs; the state that all runners share."""
+
+    name: str
+    version: str
+    inputs: list[Port] = field(default_factory=list)
+    layers: dict[str, str] = field(default_factory=dict)
+    ops: dict[str, str] = field(default_factory=dict)
+    perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    layout: Literal["source", "canonical"] = "source"
+
+
+def find(name: str) -> Runtime:
+    """The runtime called `name` ("onnxruntime", or a module path such as "parity.runners.keras")."""
+    module: Any = importlib.import_module(name if "." in name else f"parity.runners.{name}")
+    runtime: Runtime = module
+    return runtime
+
+
+def need(modules: Sequence[str], what: str, install: str) -> str | None:
+    """None if all `modules` can be found (not imported), else a sentence for the user."""
+    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    return f"{what} is not installed ({', '.join(missing)} missing): {install}" if missing else None
+
+
+def single_line(error: BaseException, limit: int = 400) -> str:
+    """The gist of a framework's message: its type and its text, without line breaks."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= limit else text[: limit - 4] + " ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,268 @@
+"""Run models in their own runtimes on the same numbers, and compare what comes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hub.errors import UsageError
+from parity.compare import Row, compare, compare_arrays
+from parity.golden import Recorded
+from parity.inputs import generate, given
+from parity.report import NotCompared, Report, joined
+from parity.runners import BEFORE, Array, LoadFailed, RunFailed
+from parity.sides import Contradiction, Side, arranged, failed, feeds_for, labels, matching, merged, open_side
+
+if TYPE_CHECKING:
+    from hub.formats import Format
+
+__all__ = ["check", "check_conversion"]
+
+
+def check(
+    a: Any,
+    b: Any,
+    *,
+    inputs: Any = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    layers: bool = False,
+    seed: int = 0,
+) -> Report:
+    """Compare `b` with `a`, the reference, each in its own runtime.
+
+    `a`, `b`: a `hub.Model`, a path, a pair of paths (structure, weights), a live object, or for `a`
+    an `.npz` of recorded inputs and outputs. A Python file is executed.
+    `inputs`: see `parity.inputs.given`; None for seeded ones. `rtol`, `atol`: see `parity.compare`.
+    `layers`: compare the outputs of the layers that both sides know by name, too.
+
+    Raises:
+        UsageError: a path does not exist, or `inputs` fit neither model.
+        UnknownFormat: what `a` or `b` is cannot be told, or nothing here runs it.
+    """
+    names = labels(a, b)
+    report = Report(title=f"{names[1]} against {names[0]}")
+    with ExitStack() as stack:
+        sides = [open_side(source, label, report, stack) for source, label in zip((a, b), names, strict=True)]
+        if sides[0] is not None and sides[1] is not None:
+            sides[1].judged = True
+            Comparison(report, inputs, rtol, atol, layers, seed).run([sides[0], sides[1]], [(0, 1)])
+    return report
+
+
+def check_conversion(
+    source: Any,
+    source_format: Format,
+    model: Any,
+    target: Any = None,
+    target_format: Format | None = None,
+    *,
+    inputs: Any = None,
+    outputs: Sequence[str] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    layers: bool = False,
+    seed: int = 0,
+) -> Report:
+    """Compare a source with the `hub.Model` read from it, and that with the `target` written from it.
+
+    Runtimes that are not installed, and sources that their own framework cannot load or run, are
+    listed as not compared. A model or a target that cannot be loaded or run is a mismatch: it is
+    what the conversion made. `source` and `target` may be None (there is nothing to run).
+
+    Args:
+        source: as for `check`.
+        source_format: its format.
+        model: a `hub.Model`; it runs in ONNX Runtime.
+        target: path, paths or live object.
+        target_format: its format.
+        inputs, rtol, atol, layers, seed: as for `check`.
+        outputs: the source layers that were chosen in place of the source's own outputs, if any.
+    """
+    from hub.formats import find as find_format
+
+    target_name = target_format.title if target_format else "target"
+    report = Report(title=" -> ".join([source_format.title, "ONNX", *([target_name] if target is not None else [])]))
+    with ExitStack() as stack:
+        ends: list[tuple[Any, str, Format | None, bool]] = [
+            (source, f"{source_format.title} source", source_format, False)
+        ]
+        ends += [(model, "ONNX", find_format("onnx"), True)]
+        ends += [(target, f"{target_name} target", target_format, True)]
+        opened = [
+            None if x is None else open_side(x, label, report, stack, known, judged) for x, label, known, judged in ends
+        ]
+        present = [side for side in opened if side is not None]
+        middle = opened[1]
+        if middle is None or len(present) == 1:
+            return report
+        if outputs and opened[0] is not None:
+            opened[0].chosen = dict(zip((value.name for value in model.outputs), outputs, strict=True))
+        index = present.index(middle)
+        pairs = [(i, j) for i, j in ((index - 1, index), (index, index + 1)) if i >= 0 and j < len(present)]
+        try:
+            Comparison(report, inputs, rtol, atol, layers, seed).run(present, pairs)
+        except Contradiction as error:
+            report.rows.append(Row("(inputs)", "mismatch", str(error), between=report.title))
+    return report
+
+
+@dataclass
+class Comparison:
+    """One check: what it was asked for, and the report that it fills."""
+
+    report: Report
+    inputs: Any
+    rtol: float | None
+    atol: float | None
+    layers: bool
+    seed: int
+
+    def run(self, sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> None:
+        """Run every side once on the same numbers, then compare the `pairs` of sides, reference first."""
+        matched = [matching(sides[0], side, self.report) for side in sides]
+        feeds = self._feeds(sides, matched)
+        shapes = {name: "x".join(map(str, array.shape)) or "scalar" for name, array in feeds.items()}
+        self.report.inputs = {name: f"{array.dtype.name} {shapes[name]}" for name, array in feeds.items()}
+
+        common = {(a, b): _common_layers(sides[a], sides[b]) if self.layers else [] for a, b in pairs}
+        results: list[dict[str, Array] | None] = []
+        for index, side in enumerate(sides):
+            taps = [BEFORE, *(f"layer:{name}" for name in side.chosen.values())]
+            for pair, names in common.items():
+                if index in pair:
+                    other = sides[pair[1 - pair.index(index)]]
+                    taps += [_layer_tap(known[pair.index(index)], side, other) for known in names]
+            results.append(self._run(side, feeds_for(side, matched[index], feeds), taps))
+        for a, b in pairs:
+            ours, theirs = results[a], results[b]
+            if ours is not None and theirs is not None:
+                self._compare_outputs(sides[a], sides[b], ours, theirs)
+                self._compare_layers(sides[a], sides[b], ours, theirs, common[a, b])
+
+    def _feeds(self, sides: Sequence[Side], matched: Sequence[Mapping[str, str]]) -> dict[str, Array]:
+        """The numbers to run on, by the names of the first side."""
+        ports = merged(sides, matched)
+        for side, names in zip(sides, matched, strict=True):
+            if isinstance(side.runner, Recorded):
+                if self.inputs is not None:
+                    raise UsageError("a recording has inputs of its own; do not give others")
+                return given({name: side.runner.feeds[theirs] for name, theirs in names.items()}, ports)
+        if self.inputs is not None:
+            return given(self.inputs, ports)
+        self.report.seed = self.seed
+        return generate(ports, seed=self.seed)
+
+    def _run(self, side: Side, feeds: dict[str, Array], taps: Sequence[str]) -> dict[str, Array] | None:
+        try:
+            values = side.runner.run(feeds, taps)
+        except LoadFailed as error:
+            failed(self.report, side, f"{side.runner.name} cannot load it: {error}", "not loadable")
+            return None
+        except RunFailed as error:
+            failed(self.report, side, f"{side.runner.name} cannot run it: {error}", "not runnable")
+            return None
+        if not side.chosen:
+            return values
+        chosen = {name: values.get(f"layer:{layer}", values.get(layer)) for name, layer in side.chosen.items()}
+        found = {name: array for name, array in chosen.items() if array is not None}
+        if len(found) < len(chosen):
+            missing = joined([side.chosen[name] for name in chosen if name not in found])
+            failed(self.report, side, f"{side.runner.name} does not give {missing}", "not tapped")
+            return None
+        return found
+
+    def _compare_outputs(
+        self, reference: Side, candidate: Side, ours: Mapping[str, Array], theirs: Mapping[str, Array]
+    ) -> None:
+        """Rows for the outputs, and for what goes into a squashing activation that produces one."""
+        between = f"{candidate.label} against {reference.label}"
+        ops = candidate.runner.ops | reference.runner.ops
+        outputs, others = _outputs(ours), _outputs(theirs)
+        pairs = _output_pairs(list(outputs), list(others), self.report)
+        for row in compare(outputs, others, rtol=self.rtol, atol=self.atol, pairs=pairs):
+            row.between, row.op = between, ops.get(row.name, "")
+            self.report.rows.append(row)
+        for name, other in pairs:
+            key, other_key = f"before:{name}", f"before:{other}"
+            if key in ours and other_key in theirs:
+                a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                row = compare_arrays(name, a, b, rtol=self.rtol, atol=self.atol)
+                row.between, row.kind, row.op = between, "before activation", ops.get(key) or ops.get(other_key, "")
+                self.report.rows.append(row)
+            elif key in ours or other_key in theirs:
+                self.report.notes.append(f"{between}: one of them only gives {name} before its activation")
+
+    def _compare_layers(
+        self,
+        reference: Side,
+        candidate: Side,
+        ours: Mapping[str, Array],
+        theirs: Mapping[str, Array],
+        common: Sequence[tuple[str, str]],
+    ) -> None:
+        """Rows for the layers that both know, and an entry for those that could not be compared."""
+        between = f"{candidate.label} against {reference.label}"
+        absent = []
+        for name, other in common:
+            key, other_key = _layer_tap(name, reference, candidate), _layer_tap(other, candidate, reference)
+            if key in ours and other_key in theirs:
+                a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                row = compare_arrays(name, a, b, rtol=self.rtol, atol=self.atol)
+                row.between, row.kind, row.op = between, "layer", reference.runner.layers.get(name, "")
+                self.report.rows.append(row)
+            else:
+                absent.append(name)
+        if absent:
+            what = f"{between}, {len(absent)} layer{'s' if len(absent) > 1 else ''}"
+            self.report.skipped.append(NotCompared(what, f"no single output: {joined(absent)}", "not tapped"))
+        for side, position in ((reference, 0), (candidate, 1)) if self.layers else ():
+            known = {pair[position] for pair in common}
+            if rest := [name for name in side.runner.layers if name not in known]:
+                self.report.notes.append(f"{between}: only {side.label} has the layers {joined(rest)}")
+
+
+def _layer_tap(name: str, side: Side, other: Side) -> str:
+    """How to ask `side` for a layer that `other` knows. A torch module computes without the activation
+    that a layer of the source may include."""
+    return f"{'core' if side.runner.layout == 'source' and other.runner.layout == 'canonical' else 'layer'}:{name}"
+
+
+def _outputs(values: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array for name, array in values.items() if not name.startswith(("before:", "layer:", "core:"))}
+
+
+def _output_pairs(ours: list[str], theirs: list[str], report: Report) -> list[tuple[str, str]]:
+    """Outputs by name where the names are the same, by position where the numbers are."""
+    if len(ours) == len(theirs) and set(ours) != set(theirs):
+        pairs = list(zip(ours, theirs, strict=True))
+        if len(pairs) > 1:
+            report.notes.append(f"outputs matched by position: {joined([f'{a} = {b}' for a, b in pairs])}")
+        return pairs
+    return [(name, name) for name in ours if name in theirs]
+
+
+def _common_layers(a: Side, b: Side) -> list[tuple[str, str]]:
+    """The layers that both sides know: by name, else by the name as an identifier where it is unique."""
+    ours, theirs = _identifiers(a.runner.layers), _identifiers(b.runner.layers)
+    pairs = []
+    for name in a.runner.layers:
+        if name in b.runner.layers:
+            pairs.append((name, name))
+        elif ours.get(_identifier(name)) == name and (other := theirs.get(_identifier(name))) is not None:
+            pairs.append((name, other))
+    return pairs
+
+
+def _identifiers(names: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_identifier(name), []).append(name)
+    return {key: same[0] for key, same in found.items() if len(same) == 1}
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_").lower()

@@ -1,0 +1,216 @@
+"""What a check found: one object, as text, as HTML and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from itertools import groupby
+from typing import Any, Literal
+
+from parity.compare import Row
+
+__all__ = ["NotCompared", "Report"]
+
+Why = Literal["missing dependency", "not loadable", "not runnable", "no runtime", "no information", "not tapped"]
+
+
+@dataclass
+class NotCompared:
+    """Something that should have been compared and was not: what, why, and the kind of reason."""
+
+    what: str
+    reason: str
+    why: Why
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
+
+
+@dataclass
+class Report:
+    """The result of a comparison.
+
+    Attributes:
+        title: what was compared with what.
+        rows: one a pair of arrays, see `parity.compare.Row`.
+        skipped: whole models or layers that were not compared; see `not_compared` for everything.
+        versions: runtime -> version.
+        inputs: name -> dtype and shape of what the models were run on.
+        seed: of the generated inputs, None if they were given.
+        notes: what the reader should know and need not act on.
+    """
+
+    title: str = ""
+    rows: list[Row] = field(default_factory=list)
+    skipped: list[NotCompared] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Something was compared, and nothing differs. What was not compared is in `not_compared`."""
+        return not self.mismatches and any(row.verdict == "ok" for row in self.rows)
+
+    @property
+    def mismatches(self) -> list[Row]:
+        """The rows that differ. A conversion with one is wrong; one without may still be unproved."""
+        return [row for row in self.rows if row.verdict == "mismatch"]
+
+    @property
+    def not_compared(self) -> list[NotCompared]:
+        """Everything that was not compared, with the reason: models, layers, and single outputs."""
+        rows = [row for row in self.rows if row.verdict == "not compared"]
+        return self.skipped + [
+            NotCompared(f"{row.between}, {_what(row)}", row.reason, "no information") for row in rows
+        ]
+
+    @property
+    def worst(self) -> Row | None:
+        """The compared row with the largest share of its tolerance used up."""
+        rows = [row for row in self.rows if row.max_abs is not None and row.tolerance]
+        return max(rows, key=lambda row: (row.max_abs or 0.0) / (row.tolerance or 1.0), default=None)
+
+    @property
+    def verdict(self) -> str:
+        """One line: PASSED, MISMATCH or NOT COMPARED, and the counts."""
+        compared = [row for row in self.rows if row.verdict != "not compared"]
+        if self.mismatches:
+            text = f"MISMATCH: {len(self.mismatches)} of {len(compared)} compared values differ"
+        elif not self.ok:
+            text = "NOT COMPARED: nothing was proved"
+        else:
+            text = f"PASSED: {len(compared)} of {len(compared)} compared values agree"
+        if self.worst is not None and self.worst.of_spread is not None:
+            text += f", at most {self.worst.of_spread:.1e} of the spread apart" if self.ok else ""
+        if self.not_compared and (self.ok or self.mismatches):
+            text += f"; {len(self.not_compared)} NOT COMPARED"
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "ok": self.ok,
+            "verdict": self.verdict,
+            "title": self.title,
+            "rows": [row.to_dict() for row in self.rows],
+            "not_compared": [asdict(item) for item in self.not_compared],
+            "versions": dict(self.versions),
+            "inputs": dict(self.inputs),
+            "seed": self.seed,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [self.verdict]
+        lines += [f"  not compared: {_plain(str(item))}" for item in self.not_compared]
+        for between, rows in self._tables():
+            table = [_HEADER, *map(_cells, rows)]
+            widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADER))]
+            lines += ["", _plain(between)]
+            lines += ["  " + "  ".join(map(_justify, cells, widths, range(len(cells)))).rstrip() for cells in table]
+            lines += [f"  {_plain(_what(row))}: {_plain(row.reason)}" for row in rows if row.reason and not _shown(row)]
+        lines += ["", *self._footer()]
+        return "\n".join(lines).rstrip()
+
+    def __repr__(self) -> str:
+        return f"<hub.Report {self.title}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Self-contained HTML; every text in it is escaped."""
+        state = "mismatch" if self.mismatches else "ok" if self.ok else "notcompared"
+        parts = [f'<div class="hub-report"><style>{_STYLE}</style><p class="{state}"><b>{escape(self.verdict)}</b></p>']
+        if self.not_compared:
+            items = "".join(f"<li><b>{escape(item.what)}</b>: {escape(item.reason)}</li>" for item in self.not_compared)
+            parts.append(f'<div class="notcompared"><b>Not compared</b><ul>{items}</ul></div>')
+        for between, rows in self._tables():
+            head = "".join(f"<th>{escape(cell)}</th>" for cell in (*_HEADER, "reason"))
+            body = "".join(_html_row(row) for row in rows)
+            parts.append(f"<p>{escape(between)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        parts.append("".join(f"<p><small>{escape(line)}</small></p>" for line in self._footer()))
+        return "".join(parts) + "</div>"
+
+    def _tables(self) -> Iterator[tuple[str, list[Row]]]:
+        between: Callable[[Row], str] = lambda row: row.between  # noqa: E731 (typed key function)
+        for key, rows in groupby(sorted(self.rows, key=lambda row: self._order().index(row.between)), key=between):
+            yield key, list(rows)
+
+    def _order(self) -> list[str]:
+        return list(dict.fromkeys(row.between for row in self.rows))
+
+    def _footer(self) -> list[str]:
+        lines = [_plain(note) for note in self.notes]
+        if self.inputs:
+            made = "given" if self.seed is None else f"seed {self.seed}"
+            lines.append(f"inputs ({made}): " + ", ".join(f"{_plain(n)} {kind}" for n, kind in self.inputs.items()))
+        if self.versions:
+            lines.append(
+                "versions: " + ", ".join(f"{name} {version}".strip() for name, version in self.versions.items())
+            )
+        return lines
+
+
+_HEADER = ("value", "op", "dtype", "shape", "max abs", "allowed", "max rel", "of spread", "cosine", "verdict")
+_NUMBERS = range(4, 9)
+
+_STYLE = """
+.hub-report{font:13px/1.4 system-ui,sans-serif}
+.hub-report table{border-collapse:collapse;margin:4px 0 10px}
+.hub-report th,.hub-report td{padding:2px 10px;text-align:left;border-bottom:1px solid #8884}
+.hub-report td.number{text-align:right;font-variant-numeric:tabular-nums}
+.hub-report .ok{color:#17803d}
+.hub-report .mismatch{color:#c0232c}
+.hub-report .notcompared{color:#a15c00}
+.hub-report div.notcompared{border-left:4px solid;padding:2px 12px;margin:6px 0}
+""".replace("\n", "")
+
+
+def _what(row: Row) -> str:
+    return f"{row.kind} {row.name}" if row.kind != "before activation" else f"{row.name} before its activation"
+
+
+def _shown(row: Row) -> bool:
+    """Whether the numbers of the table say what the reason says."""
+    return row.verdict == "mismatch" and row.max_abs is not None and bool(row.tolerance)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    name = {
+        "before activation": f"{row.name} before {row.op or 'its activation'}",
+        "layer": f"layer {row.name}",
+    }.get(row.kind, row.name)
+    cosine = "-" if row.cosine is None else f"{row.cosine:.6f}"
+    shape = "x".join(map(str, row.shape)) or "scalar"
+    numbers = tuple(
+        "-" if value is None else f"{value:.1e}" for value in (row.max_abs, row.tolerance, row.max_rel, row.of_spread)
+    )
+    op = "" if row.kind == "before activation" else row.op
+    verdict = row.verdict if row.verdict == "ok" else row.verdict.upper()
+    return (_plain(name), _plain(op) or "-", row.dtype, shape, *numbers, cosine, verdict)
+
+
+def _justify(text: str, width: int, column: int) -> str:
+    return text.rjust(width) if column in _NUMBERS else text.ljust(width)
+
+
+def _html_row(row: Row) -> str:
+    cells = _cells(row)
+    kind = row.verdict.replace(" ", "")
+    marks = [
+        'class="number"' if i in _NUMBERS else f'class="{kind}"' if i == len(cells) - 1 else ""
+        for i in range(len(cells))
+    ]
+    columns = "".join(f"<td {mark}>{escape(text)}</td>" for mark, text in zip(marks, cells, strict=True))
+    return f"<tr>{columns}<td>{escape(row.reason)}</td></tr>"
+
+
+def _plain(text: str) -> str:
+    """Text from a model, harmless on a terminal: control characters are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def joined(names: Sequence[str], limit: int = 6) -> str:
+    """A list of names for a sentence, cut after `limit`."""
+    return ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")

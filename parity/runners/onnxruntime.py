@@ -1,0 +1,239 @@
+"""ONNX Runtime, graph optimisation off: the numerical reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hub.errors import HubError
+from parity.runners import BEFORE, SQUASHING, Array, Description, LoadFailed, Port, RunFailed, need, single_line
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["OnnxRuntimeRunner", "available", "open"]
+
+_ACTIVATIONS = SQUASHING | frozenset(
+    {
+        "relu",
+        "leakyrelu",
+        "prelu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "thresholdedrelu",
+        "hardswish",
+        "swish",
+        "mish",
+        "clip",
+    }
+)
+
+
+def available() -> str | None:
+    """None if ONNX Runtime can be used here, else why not."""
+    return need(["onnxruntime", "onnx_ir"], "ONNX Runtime", "pip install onnxruntime onnx-ir")
+
+
+def open(source: Any) -> OnnxRuntimeRunner:
+    """A `hub.Model`, an `onnx_ir.Model` or the path of an `.onnx` file, ready to run.
+
+    Raises:
+        LoadFailed: the file is not ONNX.
+    """
+    import onnx_ir as ir
+
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            model = ir.load(source)
+        except Exception as error:  # protobuf, onnx_ir and the file system each have their own
+            raise LoadFailed(single_line(error)) from error
+        return OnnxRuntimeRunner(model, Path(source))
+    if hasattr(source, "SerializeToString"):  # an onnx.ModelProto
+        source = ir.serde.deserialize_model(source)
+    return OnnxRuntimeRunner(source if isinstance(source, ir.Model) else source.ir, None)
+
+
+class OnnxRuntimeRunner(Description):
+    """Runs `model`; from `path`, if there is one and no taps are asked for."""
+
+    def __init__(self, model: ir.Model, path: Path | None) -> None:
+        import onnxruntime
+
+        super().__init__("onnxruntime", onnxruntime.__version__)
+        self.model, self.path = model, path
+        initializers = model.graph.initializers
+        self.inputs = [_port(value) for value in model.graph.inputs if value.name not in initializers]
+        self._values = _layer_values(model.graph)
+        self.layers = {name: _op(value) for name, value in self._values.items()}
+        self._before = _before_activations(model.graph)
+        self.perms = {f"layer:{name}": perm for name, value in self._values.items() if (perm := _perm(value))}
+        self.perms |= {f"before:{name}": perm for name, (_, perm, _) in self._before.items() if perm}
+        self.ops = {str(value.name): _op(value) for value in model.graph.outputs}
+        self.ops |= {f"before:{name}": op for name, (_, _, op) in self._before.items()}
+        self._session: tuple[tuple[str, ...], Any] | None = None
+
+    def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
+        """See `parity.runners.Runner.run`."""
+        wanted = {}
+        for tap in taps:
+            kind, _, name = tap.partition(":")
+            if kind in ("layer", "core") and (value := self._values.get(name)) is not None:
+                wanted[tap] = value if kind == "layer" else _without_activation(value)
+        if BEFORE in taps:
+            wanted |= {f"before:{name}": value for name, (value, _, _) in self._before.items()}
+        outputs = [str(value.name) for value in self.model.graph.outputs]
+        names = list(dict.fromkeys([*outputs, *(str(value.name) for value in wanted.values())]))
+        session = self._open(names, extra=len(names) > len(outputs))
+        try:
+            arrays = session.run(names, dict(feeds))
+        except Exception as error:  # its exceptions derive from Exception, one class a status
+            raise RunFailed(single_line(error)) from error
+        found = {name: _array(value) for name, value in zip(names, arrays, strict=True)}
+        return {name: found[name] for name in outputs} | {tap: found[str(value.name)] for tap, value in wanted.items()}
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+    def _open(self, names: list[str], extra: bool) -> Any:
+        if self._session and self._session[0] == tuple(names):
+            return self._session[1]
+        self._session = None  # before the next one is made: one copy of the weights at a time
+        opened = _from_file(self.path) if self.path is not None and not extra else _from_model(self.model, names)
+        self._session = (tuple(names), opened)
+        return opened
+
+
+def _from_model(model: ir.Model, names: Sequence[str]) -> Any:
+    from hub.model import session
+
+    try:
+        return session(model, optimize=False, taps=names)
+    except HubError as error:
+        raise LoadFailed(single_line(error)) from error
+
+
+def _from_file(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions derive from Exception, one class a status
+        raise LoadFailed(single_line(error)) from error
+
+
+def _array(value: Any) -> Array:
+    """An output as an array; a sequence or a map of tensors is none and cannot be compared here."""
+    if not isinstance(value, np.ndarray):
+        raise RunFailed(f"an output is a {type(value).__name__}, not a tensor")
+    return value
+
+
+def _port(value: ir.Value) -> Port:
+    shape = None
+    if value.shape is not None:
+        shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+    dtype = value.dtype.numpy().name if value.dtype is not None else None
+    declared = value.metadata_props.get("hub.range")
+    bounds = tuple(float(part) for part in declared.split(",")) if declared else _index_range(value)
+    return Port(str(value.name), dtype, shape, (bounds[0], bounds[1]) if bounds else None)
+
+
+def _index_range(value: ir.Value) -> tuple[float, ...] | None:
+    """0 .. rows - 1 where an input only picks rows of a weight, as token ids do of an embedding."""
+    bounds = []
+    for node, index in value.uses():
+        if node.op_type in ("Cast", "Identity") and len(node.outputs) == 1:
+            inner = _index_range(node.outputs[0])
+            if inner:
+                bounds.append(inner[1])
+        elif node.op_type == "Gather" and index == 1 and (data := node.inputs[0]) is not None:
+            axis = node.attributes.get_int("axis", 0)
+            if data.is_initializer() and data.shape is not None and isinstance(rows := data.shape[axis], int):
+                bounds.append(float(rows - 1))
+    return (0.0, min(bounds)) if bounds else None
+
+
+def _perm(value: ir.Value) -> tuple[int, ...] | None:
+    text = value.metadata_props.get("hub.perm")
+    return tuple(int(part) for part in text.split(",")) if text else None
+
+
+def _op(value: ir.Value) -> str:
+    node = value.producer()
+    if node is None:
+        return ""
+    return node.metadata_props.get("hub.source_op") or node.op_type
+
+
+def _layer_values(graph: ir.Graph) -> dict[str, ir.Value]:
+    """The value that leaves each source layer. A layer that several leave (it is used more than
+    once, or has several outputs) has no single one and is left out."""
+    exits: dict[str, list[ir.Value]] = {}
+    for node in graph:
+        layer = node.metadata_props.get("hub.layer")
+        if not layer:
+            continue
+        for value in node.outputs:
+            others = {user.metadata_props.get("hub.layer") for user, _ in value.uses()} - {layer}
+            if value.is_graph_output() or others:
+                exits.setdefault(layer, []).append(value)
+    values = {}
+    for layer, candidates in exits.items():
+        # A Transpose of the layout pass leaves the layer beside the value that it transposes.
+        moved = [v for v in candidates if not _transposes_one_of(v, candidates)]
+        if len(moved) == 1:
+            values[layer] = moved[0]
+    return values
+
+
+def _without_activation(value: ir.Value) -> ir.Value:
+    """What goes into the activation at the end of a layer, `value` itself if there is none."""
+    node = value.producer()
+    while node is not None and node.op_type.lower() in _ACTIVATIONS and (source := node.inputs[0]) is not None:
+        before = source.producer()
+        if before is None or before.metadata_props.get("hub.layer") != node.metadata_props.get("hub.layer"):
+            break
+        value, node = source, before
+    return value
+
+
+def _transposes_one_of(value: ir.Value, others: Sequence[ir.Value]) -> bool:
+    node = value.producer()
+    if node is None or node.op_type != "Transpose":
+        return False
+    source = node.inputs[0]
+    return source is not None and "hub.perm" in source.metadata_props and any(source is other for other in others)
+
+
+def _before_activations(graph: ir.Graph) -> dict[str, tuple[ir.Value, tuple[int, ...] | None, str]]:
+    """For each output that a squashing activation produces: what goes into it, the permutation that takes
+    that to the source's layout, and the activation.
+
+    Between the activation and the output there may be Identity, Cast and Transpose.
+    """
+    found = {}
+    for output in graph.outputs:
+        value: ir.Value | None = output
+        perm: tuple[int, ...] | None = None
+        while value is not None and (node := value.producer()) is not None:
+            if node.op_type.lower() in SQUASHING and (source := node.inputs[0]) is not None:
+                if source.producer() is not None:
+                    found[str(output.name)] = (source, _perm(source) or perm, node.op_type)
+                break
+            if node.op_type == "Transpose":
+                own = node.attributes.get_ints("perm", tuple(reversed(range(len(value.shape or ())))))
+                perm = tuple(own[i] for i in perm) if perm else tuple(own)
+            elif node.op_type not in ("Identity", "Cast"):
+                break
+            value = node.inputs[0]
+    return found

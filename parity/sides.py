@@ -1,0 +1,187 @@
+"""The models of a check: opened in their runtimes, and their inputs matched with each other's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hub.errors import UsageError
+from parity.compare import Row
+from parity.golden import Recorded, is_golden
+from parity.report import NotCompared, Report, Why, joined
+from parity.runners import Array, LoadFailed, Port, Runner, find
+
+if TYPE_CHECKING:
+    from hub.formats import Format
+
+__all__ = ["Contradiction", "Side", "arranged", "failed", "feeds_for", "labels", "matching", "merged", "open_side"]
+
+
+class Contradiction(UsageError):
+    """Two sides take different inputs."""
+
+
+@dataclass
+class Side:
+    """One opened model: how it is called in the report, its runner, and its place in the check.
+
+    `judged` says that a failure to run is a mismatch, and not only something left uncompared.
+    `chosen`: the layers to compare in place of the outputs, by the names they have on the other side.
+    """
+
+    label: str
+    runner: Runner
+    judged: bool = False
+    chosen: dict[str, str] = field(default_factory=dict)
+
+
+def open_side(
+    source: Any, label: str, report: Report, stack: ExitStack, known: Format | None = None, judged: bool = False
+) -> Side | None:
+    """The opened side, or None after the reason went into the report."""
+    if is_golden(source):
+        recorded = Recorded(_existing(source))
+        report.versions[recorded.name] = recorded.version
+        return Side(label, recorded)
+    known = known or _format(source)
+    if known.runner is None:
+        report.skipped.append(NotCompared(label, f"nothing here runs {known.title}", "no runtime"))
+        return None
+    runtime = find(known.runner)
+    if reason := runtime.available():
+        report.skipped.append(NotCompared(label, reason, "missing dependency"))
+        return None
+    try:
+        runner = runtime.open(source)
+    except LoadFailed as error:
+        reason = f"{known.title} cannot load it: {error}"
+        if judged:
+            report.rows.append(Row("(all)", "mismatch", reason, between=label))
+        else:
+            report.skipped.append(NotCompared(label, reason, "not loadable"))
+        return None
+    stack.callback(runner.close)
+    report.versions[runner.name] = runner.version
+    return Side(label, runner, judged)
+
+
+def failed(report: Report, side: Side, reason: str, why: Why) -> None:
+    """Put into the report that a side gave no numbers: a mismatch if it is judged, else not compared."""
+    if side.judged:
+        report.rows.append(Row("(all)", "mismatch", reason, between=side.label))
+    else:
+        report.skipped.append(NotCompared(side.label, reason, why))
+
+
+def _format(source: Any) -> Format:
+    """The format of a source or of what a target wrote."""
+    from hub.formats import all_formats, detect
+    from hub.formats import find as find_format
+
+    if hasattr(source, "ir") and hasattr(source, "summary"):  # a hub.Model
+        return find_format("onnx")
+    first = source[0] if isinstance(source, (tuple, list)) and source else source
+    if isinstance(first, (str, os.PathLike)):
+        path = _existing(first)
+        written = [known for known in all_formats() if path.suffix.lower() in known.writes]
+        readable = any(path.suffix.lower() in known.reads for known in all_formats())
+        if written and not readable:
+            return written[0]
+    return detect(source)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    from hub.formats import resolve
+
+    return resolve(Path(path))
+
+
+def labels(a: Any, b: Any) -> list[str]:
+    def label(source: Any) -> str:
+        if isinstance(source, (tuple, list)) and source:
+            return label(source[0])
+        return Path(source).name if isinstance(source, (str, os.PathLike)) else f"{type(source).__module__.split(chr(46))[0]}.{type(source).__name__}"
+
+    labels = [label(a), label(b)]
+    return labels if labels[0] != labels[1] else [f"{labels[0]} (first)", f"{labels[1]} (second)"]
+
+
+def matching(first: Side, side: Side, report: Report) -> dict[str, str]:
+    """From the input names of `first` to those of `side`: by name, else by position.
+
+    Raises:
+        Contradiction: the two take different numbers of inputs.
+    """
+    ours, theirs = [p.name for p in first.runner.inputs], [p.name for p in side.runner.inputs]
+    if set(theirs) <= set(ours):
+        if unused := [name for name in ours if name not in theirs]:
+            report.notes.append(f"{side.label} does not take the inputs {joined(unused)}")
+        return {name: name for name in ours if name in theirs}
+    if len(ours) != len(theirs):
+        raise Contradiction(f"{first.label} takes the inputs {joined(ours)}, {side.label} takes {joined(theirs)}")
+    pairs = list(zip(ours, theirs, strict=True))
+    report.notes.append(f"inputs matched by position: {joined([f'{a} = {b}' for a, b in pairs])}")
+    return dict(pairs)
+
+
+def merged(sides: Sequence[Side], matched: Sequence[Mapping[str, str]]) -> list[Port]:
+    """The inputs of the first side, with what the others know about them.
+
+    Raises:
+        Contradiction: two sides contradict each other.
+    """
+    merged = []
+    for first in sides[0].runner.inputs:
+        result = first
+        for side, names in zip(sides[1:], matched[1:], strict=True):
+            if first.name in names:
+                other = next(port for port in side.runner.inputs if port.name == names[first.name])
+                shape = _merged_shape(result, other.shape, f"{sides[0].label} and {side.label}")
+                result = replace(
+                    result, dtype=result.dtype or other.dtype, shape=shape, range=result.range or other.range
+                )
+        merged.append(result)
+    return merged
+
+
+def _merged_shape(port: Port, other: tuple[int | str | None, ...] | None, who: str) -> Any:
+    if port.shape is None or other is None:
+        return other if port.shape is None else port.shape
+    clash = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(port.shape, other, strict=False))
+    if clash or len(port.shape) != len(other):
+        shapes = " and ".join("x".join(map(str, shape)) for shape in (port.shape, other))
+        raise Contradiction(f"the input {port.name!r} has different shapes in {who}: {shapes}")
+    return tuple(
+        b if a is None or (isinstance(a, str) and isinstance(b, int)) else a
+        for a, b in zip(port.shape, other, strict=True)
+    )
+
+
+def feeds_for(side: Side, names: Mapping[str, str], feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """`feeds` under the names and in the dtypes that `side` takes."""
+    ports = {port.name: port for port in side.runner.inputs}
+    result = {}
+    for name, theirs in names.items():
+        array, port = feeds[name], ports[theirs]
+        if port.dtype is not None and port.dtype != array.dtype.name and array.dtype.kind in "iub":
+            array = array.astype(port.dtype)
+        result[theirs] = array
+    return result
+
+
+def arranged(
+    reference: Side, candidate: Side, key: str, ours: Array, other_key: str, theirs: Array
+) -> tuple[Array, Array]:
+    """Two tapped values in one layout: the source's, or ONNX's if one of the runtimes only has that."""
+    if reference.runner.layout == candidate.runner.layout == "source":
+        ours = _transposed(ours, reference.runner.perms.get(key))
+        theirs = _transposed(theirs, candidate.runner.perms.get(other_key))
+    return ours, theirs
+
+
+def _transposed(array: Array, perm: tuple[int, ...] | None) -> Array:
+    return array.transpose(perm) if perm is not None else array
