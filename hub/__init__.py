@@ -10,7 +10,6 @@ Importing `hub` imports no framework, no ONNX and no NumPy.
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,20 +82,4 @@ def _check_siblings() -> None:
             )
 
 
-def _defer_sympy() -> None:
-    """onnx_ir imports SymPy, 0.2 s, which only arithmetic on symbolic sizes needs: load it when first used."""
-    if "sympy" in sys.modules:
-        return
-    from importlib.util import LazyLoader, module_from_spec
-
-    spec = find_spec("sympy")
-    if spec is None or spec.loader is None:
-        return
-    spec.loader = LazyLoader(spec.loader)
-    module = module_from_spec(spec)
-    sys.modules["sympy"] = module
-    spec.loader.exec_module(module)
-
-
 _check_siblings()
-_defer_sympy()

@@ -71,7 +71,7 @@ class GraphBuilder:
         """Make `value` a graph output called `name` (through an Identity if it is an output or input already)."""
         if value in self.outputs or value.producer() is None or value.name in self.initializers:
             value = self.op("Identity", value, name=name)
-        self.rename(value, name)
+        self.rename(value, name, claim=True)
         if layout:
             value.metadata_props[LAYOUT] = layout
         self.outputs.append(value)
@@ -117,15 +117,18 @@ class GraphBuilder:
         self.nodes.append(node)
         return node.outputs
 
-    def rename(self, value: ir.Value, name: str) -> None:
+    def rename(self, value: ir.Value, name: str, *, claim: bool = False) -> None:
         """Give `value`, and its node if the node is named after it, the name `name`.
 
-        Whatever holds the name already is renamed out of the way.
+        Where the name is taken, `name_1` or so is given, or, with `claim`, the holder is renamed.
         """
         if value.name == name:
             return
         if name in self._names:
-            self._free(name)
+            if claim:
+                self._free(name)
+            else:
+                name = self.unique(name)
         node, old = value.producer(), value.name
         if node is not None and node.name == old:
             node.name = name
@@ -136,9 +139,7 @@ class GraphBuilder:
         for node in self.nodes:
             for value in node.outputs:
                 if value.name == name:
-                    self._names.discard(name)
                     self.rename(value, self.unique(f"{name}/{node.op_type}"))
-                    self._names.add(name)
                     return
         raise HubError(f"the name {name!r} is already taken by an input or a weight")
 

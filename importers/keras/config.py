@@ -1,0 +1,252 @@
+"""Keras configurations of every version as one structure: layers, their calls, references between them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.errors import InvalidModel
+
+__all__ = ["Call", "Layer", "Network", "Ref", "parse", "references", "snake_case"]
+
+MODEL_CLASSES = frozenset({"Functional", "Model", "Sequential"})
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Output `tensor` of the call number `call` of the layer `layer`."""
+
+    layer: str
+    call: int
+    tensor: int
+
+
+@dataclass
+class Call:
+    """One application of a layer; `args` and `kwargs` are nested structures with `Ref`s in them."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+@dataclass
+class Layer:
+    """One layer of a network.
+
+    `path` is where Keras 3 keeps its weights; `network` the content of a nested model; `is_op` says
+    that it is an operation on tensors (`x + 3.0`), not a layer.
+    """
+
+    name: str
+    class_name: str
+    config: dict[str, Any]
+    calls: list[Call]
+    path: str = ""
+    is_op: bool = False
+    network: Network | None = None
+
+
+@dataclass
+class Network:
+    """A functional or sequential model: its layers by name, in the order of the file."""
+
+    name: str
+    layers: dict[str, Layer] = field(default_factory=dict)
+    inputs: list[Ref] = field(default_factory=list)
+    outputs: list[Ref] = field(default_factory=list)
+
+
+def parse(class_name: str, config: Any, path: str = "") -> Network:
+    """The network that a model configuration describes.
+
+    Raises:
+        InvalidModel: something that every such configuration has is missing.
+    """
+    try:
+        if class_name == "Sequential":
+            return _sequential(config, path)
+        if class_name in MODEL_CLASSES:
+            return _functional(config, path)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise InvalidModel(f"the Keras configuration of {path or 'the model'} is damaged: {error!r}") from error
+    raise InvalidModel(
+        f"the model is of the class {class_name!r}, a subclass whose graph is not in the file; "
+        "rebuild it as a functional model, or save it as SavedModel or ONNX from Keras"
+    )
+
+
+def _sequential(config: Any, path: str) -> Network:
+    entries = config if isinstance(config, list) else config["layers"]  # Keras 1: a bare list
+    name = "sequential" if isinstance(config, list) else config.get("name", "sequential")
+    network = Network(name)
+    previous: Ref | None = None
+    counts: dict[str, int] = {}
+    if entries and entries[0]["class_name"] != "InputLayer":
+        shape = _input_shape(entries[0]["config"])
+        if shape is None and isinstance(config, dict):
+            shape = config.get("build_input_shape") or (config.get("build_config") or {}).get("input_shape")
+        first = "input" if all(_name(e) != "input" for e in entries) else "input_1"
+        dtype = entries[0]["config"].get("dtype") if isinstance(entries[0]["config"], dict) else None
+        network.layers[first] = Layer(first, "InputLayer", {"batch_shape": shape, "dtype": dtype}, [Call([], {})])
+        previous = Ref(first, 0, 0)
+        network.inputs.append(previous)
+    for entry in entries:
+        layer = _layer(entry, path, counts)
+        if layer.name in network.layers:
+            raise InvalidModel(f"two layers of {name!r} are called {layer.name!r}")
+        layer.calls = [Call([previous] if previous is not None else [], {})]
+        network.layers[layer.name] = layer
+        previous = Ref(layer.name, 0, 0)
+        if layer.class_name == "InputLayer":
+            network.inputs.append(previous)
+    if previous is None:
+        raise InvalidModel(f"the sequential model {name!r} has no layers")
+    network.outputs.append(previous)
+    return network
+
+
+def _functional(config: dict[str, Any], path: str) -> Network:
+    network = Network(config.get("name", "model"))
+    counts: dict[str, int] = {}
+    for entry in config["layers"]:
+        layer = _layer(entry, path, counts)
+        if layer.name in network.layers:
+            raise InvalidModel(f"two layers of {network.name!r} are called {layer.name!r}")
+        layer.calls = [_call(node) for node in entry["inbound_nodes"]] or [Call([], {})]
+        network.layers[layer.name] = layer
+    network.inputs = list(_refs_of(config["input_layers"]))
+    network.outputs = list(_refs_of(config["output_layers"]))
+    _renumber(network)
+    return network
+
+
+def _layer(entry: dict[str, Any], path: str, counts: dict[str, int]) -> Layer:
+    class_name, config = entry["class_name"], entry["config"]
+    name = entry.get("name") or _name(entry)
+    is_op = ".ops." in (entry.get("module") or "") or _looks_like_op(entry)
+    layer = Layer(str(name), str(class_name), config if isinstance(config, dict) else {"layers": config}, [], is_op=is_op)
+    if not is_op:
+        key = snake_case(class_name)
+        number = counts[key] = counts.get(key, -1) + 1
+        layer.path = f"{path}layers/{key}" + (f"_{number}" if number else "")
+    if class_name in MODEL_CLASSES:
+        layer.network = parse(class_name, config, layer.path + "/")
+    return layer
+
+
+def _looks_like_op(entry: dict[str, Any]) -> bool:
+    """A Keras 3 operation in an `.h5` file, which drops the module: its config is only its name.
+
+    The operation `Add` takes `(x, 3.0)`, the layer `Add` takes `([x, y])`, and the layer has a dtype.
+    """
+    config = entry["config"]
+    calls = entry.get("inbound_nodes")
+    modern = bool(calls) and isinstance(calls[0], dict)
+    return modern and "module" not in entry and isinstance(config, dict) and "dtype" not in config and "trainable" not in config
+
+
+def _name(entry: dict[str, Any]) -> Any:
+    config = entry["config"]
+    return config.get("name") if isinstance(config, dict) else entry.get("name")
+
+
+def _input_shape(config: Any) -> Any:
+    return (config.get("batch_shape") or config.get("batch_input_shape")) if isinstance(config, dict) else None
+
+
+def _call(node: Any) -> Call:
+    if isinstance(node, dict):  # Keras 3
+        return Call(list(_substitute(node["args"])), dict(_substitute(node["kwargs"])))
+    if node and isinstance(node[0], str):  # an operation of tf.keras 2: one entry, not a list of them
+        node = [node]
+    refs = [Ref(str(e[0]), int(e[1]), int(e[2])) for e in node]
+    kwargs = _substitute_old(node[0][3]) if len(node[0]) > 3 else {}
+    return Call(refs, kwargs)
+
+
+def _substitute(value: Any) -> Any:
+    """Keras 3: `__keras_tensor__` objects become Refs."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            layer, call, tensor = value["config"]["keras_history"]
+            return Ref(str(layer), int(call), int(tensor))
+        return {key: _substitute(item) for key, item in value.items()}
+    return [_substitute(item) for item in value] if isinstance(value, list) else value
+
+
+def _substitute_old(value: Any) -> Any:
+    """tf.keras 2: `["conv2d", 0, 0]` inside keyword arguments is a reference."""
+    if isinstance(value, dict):
+        return {key: _substitute_old(item) for key, item in value.items()}
+    if isinstance(value, list):
+        if len(value) in (3, 4) and isinstance(value[0], str) and all(type(i) is int for i in value[1:3]):
+            return Ref(value[0], value[1], value[2])
+        return [_substitute_old(item) for item in value]
+    return value
+
+
+def _refs_of(value: Any) -> Iterator[Ref]:
+    """`input_layers` and `output_layers`: one reference, a list, or a dictionary of them."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _refs_of(item)
+    elif len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
+        yield Ref(value[0], value[1], value[2])
+    else:
+        for item in value:
+            yield from _refs_of(item)
+
+
+def references(value: Any) -> Iterator[Ref]:
+    """All references in a nested structure, in order."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from references(item)
+
+
+def _renumber(network: Network) -> None:
+    """Number the calls of each layer from 0.
+
+    A nested model that was built before it was called has had a call of its own, which is not in
+    the file: its calls are numbered from 1.
+    """
+    calls = [call for layer in network.layers.values() for call in layer.calls]
+    used: dict[str, set[int]] = {}
+    for ref in references([[call.args, call.kwargs] for call in calls] + network.outputs):
+        used.setdefault(ref.layer, set()).add(ref.call)
+    shift = {}
+    for name, numbers in used.items():
+        layer = network.layers.get(name)
+        if layer is None:
+            raise InvalidModel(f"a layer of {network.name!r} refers to {name!r}, which is not in the file")
+        if max(numbers) >= len(layer.calls):
+            shift[name] = 1
+            if layer.network is None or max(numbers) - 1 >= len(layer.calls) or min(numbers) < 1:
+                raise InvalidModel(f"layer {name!r} is called {len(layer.calls)} times; call {max(numbers)} is referred to")
+    if not shift:
+        return
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Ref):
+            return Ref(value.layer, value.call - shift.get(value.layer, 0), value.tensor)
+        if isinstance(value, dict):
+            return {key: moved(item) for key, item in value.items()}
+        return [moved(item) for item in value] if isinstance(value, list) else value
+
+    for call in calls:
+        call.args, call.kwargs = moved(call.args), moved(call.kwargs)
+    network.outputs = moved(network.outputs)
+
+
+def snake_case(name: str) -> str:
+    """Keras's own rule for the names of groups: `Conv2D` is `conv2d`, `ReLU` is `re_lu`."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -1,0 +1,243 @@
+"""Walks a Keras network in the order of its data and emits canonical ONNX."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from hub.builder import GraphBuilder
+from hub.canonical import LAYER, LAYOUT, PERMUTATION
+from hub.errors import HubError, InvalidModel, Refusal, UnsupportedOps, UsageError
+from hub.layout import sink_transposes
+from hub.model import Model
+from importers.keras import ops  # noqa: F401  (registers the layers)
+from importers.keras.config import Call, Layer, Network, Ref, references
+from importers.keras.layers import LAYERS, OPERATIONS, Context, apply, check_dtype
+from importers.keras.weights import WeightStore
+
+__all__ = ["build"]
+
+LAYOUTS = {3: "NWC", 4: "NHWC", 5: "NDHWC"}
+DTYPES = {"float32": ir.DataType.FLOAT, "int32": ir.DataType.INT32, "int64": ir.DataType.INT64, None: ir.DataType.FLOAT}
+
+
+def build(network: Network, store: WeightStore | None, version: int, shapes: Mapping[str, Sequence[int | str | None]]) -> Model:
+    """The canonical model of a Keras network.
+
+    Raises:
+        UnsupportedOps: naming every layer that is refused, all at once.
+    """
+    walker = _Walker(network, store, version)
+    outputs = walker.run(shapes)
+    builder = walker.builder
+    names: set[str] = set()
+    for ref, value in zip(network.outputs, outputs, strict=True):
+        name = ref.layer if ref.layer not in names else f"{ref.layer}_{ref.call}_{ref.tensor}"
+        names.add(name)
+        builder.output(value, name)
+    model = builder.model()
+    sink_transposes(model.graph)
+    _mark_layouts(model.graph, network)
+    unused = store.unused() if store is not None else []
+    if unused:
+        raise InvalidModel(
+            f"{store.where if store else ''}: {len(unused)} weights belong to no layer of the architecture: "
+            f"{', '.join(unused[:5])}; the two do not fit together"
+        )
+    return Model(model, "keras", walker.warnings)
+
+
+class _Walker:
+    def __init__(self, network: Network, store: WeightStore | None, version: int) -> None:
+        self.network = network
+        self.store = store
+        self.version = version
+        self.builder = GraphBuilder(network.name)
+        self.refused: list[tuple[str, str, Refusal]] = []
+        self.warnings: list[str] = []
+        self.cache: dict[tuple[str, str], ir.Value] = {}
+
+    def run(self, shapes: Mapping[str, Sequence[int | str | None]]) -> list[ir.Value]:
+        self.refuse_unknown(self.network, "")
+        values = {ref: self.input(self.network.layers[ref.layer], shapes) for ref in self.network.inputs}
+        unknown = sorted(set(shapes) - {ref.layer for ref in self.network.inputs})
+        if unknown:
+            names = ", ".join(ref.layer for ref in self.network.inputs)
+            raise UsageError(f"there is no input {unknown[0]!r}; inputs are {names}")
+        outputs = [] if self.refused else self.walk(self.network, values, [])
+        if self.refused:
+            raise UnsupportedOps.collect("The Keras model cannot be converted:", self.refused)
+        return outputs
+
+    def refuse_unknown(self, network: Network, prefix: str) -> None:
+        """Name every layer without a function before any work is done."""
+        for layer in network.layers.values():
+            if layer.network is not None:
+                self.refuse_unknown(layer.network, f"{prefix}{layer.name}/")
+                continue
+            function = str(layer.config.get("function", layer.class_name)) if "OpLambda" in layer.class_name else layer.class_name
+            known = OPERATIONS if layer.is_op or "OpLambda" in layer.class_name else LAYERS
+            if function not in known and layer.class_name != "InputLayer":
+                context = Context(self.builder, None, layer, [], prefix + layer.name, self.version, self.cache)
+                try:
+                    apply(context, [], {})
+                except Refusal as refusal:
+                    self.refused.append((function, prefix + layer.name, refusal))
+
+    def input(self, layer: Layer, shapes: Mapping[str, Sequence[int | str | None]]) -> ir.Value:
+        config = layer.config
+        shape = config.get("batch_shape") or config.get("batch_input_shape")
+        given = shapes.get(layer.name)
+        if shape is None and given is None:
+            raise InvalidModel(f"input {layer.name!r} has no shape in the file; give it with inputs={{{layer.name!r}: (...)}}")
+        if shape is not None and given is not None:
+            if len(given) != len(shape) or any(a is not None and b != a for a, b in zip(shape, given, strict=True)):
+                raise UsageError(f"input {layer.name!r} has the shape {tuple(shape)}, which {tuple(given)} contradicts")
+        final = list(given if given is not None else shape or ())
+        sizes = [
+            size if isinstance(size, int | str) else "N" if axis == 0 else f"{layer.name}_dim{axis}"
+            for axis, size in enumerate(final)
+        ]
+        if any(isinstance(size, int) and size < 0 for size in sizes):
+            raise InvalidModel(f"input {layer.name!r} has the shape {tuple(final)}")
+        dtype = config.get("dtype")
+        name = dtype if dtype is None or isinstance(dtype, str) else dtype.get("config", {}).get("name")
+        if name not in DTYPES:
+            self.refused.append(("InputLayer", layer.name, Refusal(f"inputs of type {name} are not supported yet")))
+            name = None
+        return self.builder.input(layer.name, DTYPES[name], sizes)
+
+    def walk(self, network: Network, values: dict[Ref, ir.Value], scope: list[Layer]) -> list[ir.Value]:
+        """Emit every call whose inputs are there, in the order of the file among those that are ready."""
+        calls = [
+            (layer, number, call)
+            for layer in network.layers.values()
+            for number, call in enumerate(layer.calls)
+            if Ref(layer.name, number, 0) not in values
+        ]
+        waiting: list[int] = []
+        needed_by: dict[Ref, list[int]] = {}
+        ready: list[int] = []
+        for index, (_, _, call) in enumerate(calls):
+            missing = {ref for ref in references([call.args, call.kwargs]) if ref not in values}
+            waiting.append(len(missing))
+            for ref in missing:
+                needed_by.setdefault(ref, []).append(index)
+            if not missing:
+                ready.append(index)
+        heapq.heapify(ready)
+        done = 0
+        while ready:
+            layer, number, call = calls[heapq.heappop(ready)]
+            done += 1
+            results = self.call(layer, call, values, scope)
+            if results is None:
+                return []  # refused: what depends on it cannot be looked at
+            for tensor, value in enumerate(results):
+                ref = Ref(layer.name, number, tensor)
+                values[ref] = value
+                for index in needed_by.pop(ref, []):
+                    waiting[index] -= 1
+                    if waiting[index] == 0:
+                        heapq.heappush(ready, index)
+        if done != len(calls):
+            stuck = next(layer.name for i, (layer, _, _) in enumerate(calls) if waiting[i])
+            raise InvalidModel(f"layer {stuck!r} of {network.name!r} waits for itself, or for an output that no layer has")
+        missing_outputs = [ref.layer for ref in network.outputs if ref not in values]
+        if missing_outputs:
+            raise InvalidModel(f"output {missing_outputs[0]!r} of {network.name!r} does not exist")
+        return [values[ref] for ref in network.outputs]
+
+    def call(self, layer: Layer, call: Call, values: dict[Ref, ir.Value], scope: list[Layer]) -> list[ir.Value] | None:
+        args, kwargs = _resolve(call.args, values), _resolve(call.kwargs, values)
+        name = "/".join([*(outer.name for outer in scope), layer.name])
+        try:
+            if layer.class_name == "InputLayer":
+                raise InvalidModel(f"input {name!r} is not among the inputs of its model")
+            if layer.network is not None:
+                return self.nested(layer, args, scope, name)
+            context = Context(self.builder, self.store, layer, scope, name, self.version, self.cache)
+            with self.builder.layer(name, layer.class_name):
+                result = apply(context, args, kwargs)
+        except Refusal as refusal:
+            self.refused.append((layer.class_name, name, refusal))
+            return None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise InvalidModel(f"layer {name!r} ({layer.class_name}): its configuration is damaged: {error!r}") from error
+        except HubError as error:
+            if name in str(error):
+                raise
+            raise type(error)(f"layer {name!r}: {error}") from error
+        results = list(result) if isinstance(result, list | tuple) else [result]
+        self.settle_name(results[0], name)
+        return results
+
+    def nested(self, layer: Layer, args: list[Any], scope: list[Layer], name: str) -> list[ir.Value] | None:
+        assert layer.network is not None
+        check_dtype((layer.config.get("dtype") or {}).get("config") if isinstance(layer.config.get("dtype"), dict) else None)
+        inputs = [value for value in _values(args)]
+        wanted = layer.network.inputs
+        if len(inputs) != len(wanted):
+            raise InvalidModel(f"the model {name!r} has {len(wanted)} inputs and is called with {len(inputs)}")
+        outputs = self.walk(layer.network, dict(zip(wanted, inputs, strict=True)), [*scope, layer])
+        return None if self.refused else outputs
+
+    def settle_name(self, value: ir.Value, name: str) -> None:
+        """The value that a layer gives carries the layer's name, before any Transpose back to its layout."""
+        node = _producer(value, name)
+        while node is not None and node.op_type == "Transpose":
+            inner = node.inputs[0]
+            before = _producer(inner, name) if inner is not None else None
+            if inner is None or before is None:
+                break
+            value, node = inner, before
+        if node is not None:
+            self.builder.rename(value, name)
+
+
+def _producer(value: ir.Value, layer: str) -> ir.Node | None:
+    """The node that gives `value`, if it belongs to `layer`."""
+    node = value.producer()
+    return node if node is not None and node.metadata_props.get(LAYER) == layer else None
+
+
+def _resolve(value: Any, values: Mapping[Ref, ir.Value]) -> Any:
+    if isinstance(value, Ref):
+        return values[value]
+    if isinstance(value, dict):
+        return {key: _resolve(item, values) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolve(item, values) for item in value]
+    return value
+
+
+def _values(args: Any) -> list[ir.Value]:
+    if isinstance(args, ir.Value):
+        return [args]
+    if isinstance(args, dict):
+        return [value for item in args.values() for value in _values(item)]
+    return [value for item in args for value in _values(item)] if isinstance(args, list | tuple) else []
+
+
+def _mark_layouts(graph: ir.Graph, network: Network) -> None:
+    """Say the layout of images that go in: what the layers that read them call it."""
+    channels_first = any(layer.config.get("data_format") == "channels_first" for layer in _all_layers(network))
+    spatial = any("data_format" in layer.config for layer in _all_layers(network))
+    for value in (*graph.inputs, *graph.outputs):
+        value.metadata_props.pop(PERMUTATION, None)
+        rank = len(value.shape) if value.shape is not None else 0
+        if spatial and rank in LAYOUTS:
+            last = LAYOUTS[rank]
+            value.metadata_props[LAYOUT] = "NC" + last[1:-1] if channels_first else last
+
+
+def _all_layers(network: Network) -> list[Layer]:
+    found = []
+    for layer in network.layers.values():
+        found.append(layer)
+        if layer.network is not None:
+            found += _all_layers(layer.network)
+    return found

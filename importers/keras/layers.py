@@ -1,0 +1,289 @@
+"""The table of Keras layers, and the context in which a layer function works.
+
+A layer is one plain function: positional parameters are the context and the input values (as
+`*inputs` for a merge), keyword-only ones the layer's configuration. What the configuration has and
+the function does not name is refused, unless it cannot matter at inference (`IGNORABLE`):
+
+    @layer("Dense")
+    def dense(keras, x, *, units, activation, use_bias): ...
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from hub import tensors
+from hub.builder import GraphBuilder
+from hub.errors import HubError, InvalidModel, Refusal
+from hub.optable import bind_attributes
+from hub.tensors import ViewTensor
+from importers.keras.config import Layer
+from importers.keras.weights import WeightStore
+
+__all__ = ["LAYERS", "OPERATIONS", "Context", "apply", "layer", "operation"]
+
+Function = Callable[..., Any]
+
+LAYERS: dict[str, Function] = {}
+"""Class name of a layer -> function."""
+
+OPERATIONS: dict[str, Function] = {}
+"""Class name of a Keras 3 operation, or name of a tf.keras one -> function of (context, *args, **kwargs)."""
+
+IGNORABLE = frozenset(
+    """name trainable batch_input_shape batch_shape input_shape input_dim input_dtype build_config sparse ragged
+    optional autocast seed activity_regularizer kernel_regularizer bias_regularizer depthwise_regularizer
+    pointwise_regularizer gamma_regularizer beta_regularizer alpha_regularizer recurrent_regularizer
+    embeddings_regularizer kernel_initializer bias_initializer depthwise_initializer pointwise_initializer
+    gamma_initializer beta_initializer moving_mean_initializer moving_variance_initializer alpha_initializer
+    recurrent_initializer embeddings_initializer kernel_constraint bias_constraint depthwise_constraint
+    pointwise_constraint gamma_constraint beta_constraint alpha_constraint recurrent_constraint
+    embeddings_constraint momentum synchronized fused virtual_batch_size noise_shape unit_forget_bias
+    supports_masking W_regularizer b_regularizer U_regularizer W_constraint b_constraint U_constraint init
+    inner_init forget_bias_init W_learning_rate_multiplier b_learning_rate_multiplier""".split()
+)
+"""Configuration that only matters to training or to building the layer."""
+
+DEFAULTS = {
+    "renorm": False,
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+    "adjustment": None,
+    "quantization_config": None,
+    "lora_rank": None,
+    "lora_alpha": None,
+    "implementation": None,
+    "adapt_stat": None,
+    "mode": 0,
+}
+"""Values at which configuration that no function names says nothing."""
+
+
+def layer(*names: str) -> Callable[[Function], Function]:
+    """Register a function for layer classes; a second registration is an error."""
+    return _register(LAYERS, names)
+
+
+def operation(*names: str) -> Callable[[Function], Function]:
+    """Register a function for operations on tensors."""
+    return _register(OPERATIONS, names)
+
+
+def _register(table: dict[str, Function], names: Sequence[str]) -> Callable[[Function], Function]:
+    def register(function: Function) -> Function:
+        for name in names:
+            if name in table:
+                raise ValueError(f"Keras {name} is registered twice")
+            table[name] = function
+        return function
+
+    return register
+
+
+class Context:
+    """What a layer function needs: emit ONNX, get the layer's weights, change layout."""
+
+    def __init__(
+        self,
+        builder: GraphBuilder,
+        store: WeightStore | None,
+        layer: Layer,
+        scope: Sequence[Layer],
+        name: str,
+        version: int,
+        cache: dict[tuple[str, str], ir.Value],
+    ) -> None:
+        self.builder = builder
+        self.store = store
+        self.layer = layer
+        self.scope = scope
+        self.name = name
+        self.version = version
+        """Major version of the Keras that wrote the file: it decides what `hard_sigmoid` means."""
+        self._cache = cache
+
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """Emit a node of this layer."""
+        return self.builder.op(op_type, *inputs, **attributes)
+
+    def weights(self, part: str = "", **shapes: Sequence[int | None] | None) -> list[ViewTensor]:
+        """The weights of the layer, in the order given; a shape of None means that there is no such weight.
+
+        Raises:
+            InvalidModel: the file has another number of weights, or one of another shape or name.
+        """
+        expected = [(name, tuple(shape)) for name, shape in shapes.items() if shape is not None]
+        if not expected:
+            return []
+        if self.store is None:
+            raise InvalidModel(f"layer {self.name!r} has weights, and no weights were given")
+        found = self.store.of(self.layer, self.scope, part)
+        where = f"{self.store.where}: layer {self.name!r} ({self.layer.class_name})"
+        if len(found) != len(expected):
+            names = ", ".join(name for name, _ in expected)
+            raise InvalidModel(f"{where} needs {len(expected)} weights ({names}), the file has {len(found)}")
+        for (name, shape), (stored, tensor) in zip(expected, found, strict=True):
+            actual = tuple(tensor.shape.numpy())
+            if len(actual) != len(shape) or any(a != b for a, b in zip(actual, shape, strict=True) if b is not None):
+                text = ", ".join("?" if d is None else str(d) for d in shape)
+                raise InvalidModel(f"{where}: weight {name} has the shape {actual}, not ({text})")
+            if stored and not _agrees(stored, name):
+                raise InvalidModel(f"{where}: weight {stored!r} stands where {name} should")
+        return [tensor for _, tensor in found]
+
+    def weight(
+        self,
+        name: str,
+        tensor: ViewTensor | npt.NDArray[Any],
+        permutation: Sequence[int] | None = None,
+        split: Sequence[int] | None = None,
+    ) -> ir.Value:
+        """A weight as initializer, transposed (after `split`) on write; one for all calls of the layer."""
+        key = ("/".join([*(s.name for s in self.scope), self.layer.name]), name)
+        if key not in self._cache:
+            data: Any = tensor
+            if isinstance(tensor, ViewTensor):
+                data = tensor.transformed(tensor.array)
+                if data.dtype != ir.DataType.FLOAT:
+                    raise Refusal(f"weight {name} has the type {data.dtype.numpy()}, only float32 is supported yet")
+                if permutation is not None:
+                    data = tensors.view(data, permutation, split)
+            self._cache[key] = self.builder.constant(data, name)
+        return self._cache[key]
+
+    def constant(self, data: npt.ArrayLike, name: str) -> ir.Value:
+        """A float32 constant."""
+        return self.builder.constant(np.asarray(data, np.float32), name)
+
+    def ints(self, data: Sequence[int] | int, name: str) -> ir.Value:
+        """An int64 constant."""
+        return self.builder.ints(data, name)
+
+    def shape(self, value: ir.Value) -> list[int | None]:
+        """The shape of a value; None for a size that is not known."""
+        if value.shape is None:
+            raise HubError(f"layer {self.name!r}: the rank of its input is not known")
+        return [size if isinstance(size, int) else None for size in value.shape]
+
+    def size(self, value: ir.Value, axis: int) -> int:
+        """The size of one axis, which must be known."""
+        size = self.shape(value)[axis]
+        if size is None:
+            raise Refusal(f"the size of axis {axis} of its input is not known", "give the input's shape with inputs=")
+        return size
+
+    def first(self, value: ir.Value, data_format: str | None) -> ir.Value:
+        """Channels first: (N, ..., C) to (N, C, ...), if the layer works on channels last."""
+        rank = len(self.shape(value))
+        if data_format == "channels_first" or rank < 3:
+            return value
+        return self.op("Transpose", value, name="first", perm=[0, rank - 1, *range(1, rank - 1)])
+
+    def last(self, value: ir.Value, data_format: str | None) -> ir.Value:
+        """Back to the layer's own layout."""
+        rank = len(self.shape(value))
+        if data_format == "channels_first" or rank < 3:
+            return value
+        return self.op("Transpose", value, name="last", perm=[0, *range(2, rank), 1])
+
+
+KNOWN_WEIGHTS = frozenset(
+    """kernel bias gamma beta moving_mean moving_variance depthwise_kernel pointwise_kernel alpha
+    recurrent_kernel embeddings mean variance""".split()
+)
+
+
+def _agrees(stored: str, name: str) -> bool:
+    """Whether the name of a weight in the file can be that of the weight `name`."""
+    last = stored.split("/")[-1].split(":")[0]
+    if last not in KNOWN_WEIGHTS or name not in KNOWN_WEIGHTS:
+        return True
+    return last.endswith(name) or name.endswith(last)
+
+
+def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Call the function of a layer or operation: its inputs, and its configuration bound to keywords.
+
+    Raises:
+        Refusal: there is none, or it does not name something in the configuration or the call.
+    """
+    layer = context.layer
+    if layer.is_op:
+        return _apply_operation(context, layer.class_name, args, kwargs)
+    if layer.class_name in ("TFOpLambda", "SlicingOpLambda"):
+        name = str(layer.config.get("function", layer.class_name))
+        return _apply_operation(context, name, args, kwargs)
+    function = LAYERS.get(layer.class_name)
+    if function is None:
+        raise Refusal(*_why_unknown(layer.class_name))
+    for key, value in kwargs.items():
+        if key not in ("training", "mask") or (key == "mask" and value is not None):
+            raise Refusal(f"call argument {key}={str(value)[:40]} is not supported")
+    config = {key: _plain(value) for key, value in layer.config.items()}
+    check_dtype(config.pop("dtype", None))
+    given = {key: value for key, value in config.items()}
+    inputs = list(_flatten(args))
+    keywords = bind_attributes(function, given, DEFAULTS, IGNORABLE)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(inputs) != len(positional):
+        raise Refusal(f"it is called with {len(inputs)} inputs, {len(positional)} are supported")
+    return function(context, *inputs, **keywords)
+
+
+def _apply_operation(context: Context, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    function = OPERATIONS.get(name)
+    if function is None:
+        raise Refusal(f"the operation {name} is not supported yet")
+    try:
+        inspect.signature(function).bind(context, *args, **kwargs)
+    except TypeError as error:
+        raise Refusal(f"the operation {name} is called in a way that is not supported: {error}") from error
+    return function(context, *args, **kwargs)
+
+
+def _why_unknown(class_name: str) -> tuple[str, str]:
+    if class_name in ("Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"):
+        return (
+            "it holds Python code, which is never executed",
+            "replace it by Keras layers in the model, or register a function for it with importers.keras.layers.layer",
+        )
+    return (
+        "this layer class is not supported yet",
+        "cut the model before it with outputs=, or register a function for it with importers.keras.layers.layer",
+    )
+
+
+def check_dtype(dtype: Any) -> None:
+    """Refuse every dtype policy but float32: its arithmetic would be another."""
+    name = dtype.get("name") if isinstance(dtype, dict) else dtype
+    if name not in (None, "float32"):
+        raise Refusal(f"dtype policy {name} is not supported yet", "convert a float32 copy of the model")
+
+
+def _plain(value: Any) -> Any:
+    """A serialised object as its configuration, a serialised function as its name."""
+    if isinstance(value, dict) and "class_name" in value and "config" in value:
+        config = value["config"]
+        if isinstance(config, str):
+            return config
+        return {"class_name": value["class_name"], **config} if isinstance(config, dict) else value["class_name"]
+    return value
+
+
+def _flatten(args: Sequence[Any]) -> list[ir.Value]:
+    found: list[ir.Value] = []
+    for arg in args:
+        if isinstance(arg, ir.Value):
+            found.append(arg)
+        elif isinstance(arg, list | tuple):
+            found.extend(_flatten(arg))
+        elif arg is not None:
+            raise Refusal(f"it is called with the constant {str(arg)[:40]}")
+    return found

@@ -1,0 +1,189 @@
+"""Activations, as layers and as the `activation` of other layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+
+from hub.errors import Refusal
+from importers.keras.layers import Context, layer
+
+__all__ = ["activate"]
+
+ALIASES = {
+    "swish": "silu",
+    "hard_swish": "hard_silu",
+    "ReLU": "relu",
+    "Softmax": "softmax",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "elu",
+    "leakyrelu": "leaky_relu",
+    "relu_6": "relu6",
+    "log_softmax": "log_softmax",
+}
+
+ONE_OP = {
+    "relu": "Relu",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "selu": "Selu",
+    "softplus": "Softplus",
+    "softsign": "Softsign",
+    "exponential": "Exp",
+    "mish": "Mish",
+    "hard_silu": "HardSwish",
+}
+
+
+def activate(keras: Context, x: ir.Value, activation: Any) -> ir.Value:
+    """Apply an `activation` argument: a name, None, or a serialised activation layer.
+
+    Raises:
+        Refusal: it is not a known one.
+    """
+    config: dict[str, Any] = {}
+    if isinstance(activation, dict):
+        config = {k: v for k, v in activation.items() if k not in ("name", "trainable", "dtype")}
+        activation = config.pop("class_name")
+    name = ALIASES.get(str(activation), str(activation))
+    if activation is None or name == "linear":
+        return x
+    if name in CONFIGURED:
+        try:
+            return CONFIGURED[name](keras, x, **config)
+        except TypeError as error:
+            raise Refusal(f"activation {name} with {config} is not supported") from error
+    if config:
+        raise Refusal(f"activation {name} with {config} is not supported")
+    if name in ONE_OP:
+        return keras.op(ONE_OP[name], x)
+    raise Refusal(f"activation {name!r} is not supported yet")
+
+
+def _softmax(keras: Context, x: ir.Value, axis: int = -1) -> ir.Value:
+    return keras.op("Softmax", x, axis=axis)
+
+
+def _log_softmax(keras: Context, x: ir.Value, axis: int = -1) -> ir.Value:
+    return keras.op("LogSoftmax", x, axis=axis)
+
+
+def _elu(keras: Context, x: ir.Value, alpha: float = 1.0) -> ir.Value:
+    return keras.op("Elu", x, alpha=float(alpha))
+
+
+def _leaky_relu(keras: Context, x: ir.Value, negative_slope: float = 0.2, alpha: float | None = None) -> ir.Value:
+    return keras.op("LeakyRelu", x, alpha=float(negative_slope if alpha is None else alpha))
+
+
+def _gelu(keras: Context, x: ir.Value, approximate: bool = False) -> ir.Value:
+    return keras.op("Gelu", x, approximate="tanh" if approximate else "none")
+
+
+def _hard_sigmoid(keras: Context, x: ir.Value) -> ir.Value:
+    """Keras 3: relu6(x + 3) / 6; Keras 1 and 2: 0.2 x + 0.5 between 0 and 1."""
+    return keras.op("HardSigmoid", x, alpha=1 / 6 if keras.version >= 3 else 0.2, beta=0.5)
+
+
+def _silu(keras: Context, x: ir.Value) -> ir.Value:
+    return keras.op("Swish", x)
+
+
+def _relu6(keras: Context, x: ir.Value) -> ir.Value:
+    return clip(keras, x, 0.0, 6.0)
+
+
+def _log_sigmoid(keras: Context, x: ir.Value) -> ir.Value:
+    """log(sigmoid(x)) = -softplus(-x), which does not underflow."""
+    return keras.op("Neg", keras.op("Softplus", keras.op("Neg", x)))
+
+
+CONFIGURED: dict[str, Callable[..., ir.Value]] = {
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "elu": _elu,
+    "leaky_relu": _leaky_relu,
+    "gelu": _gelu,
+    "hard_sigmoid": _hard_sigmoid,
+    "silu": _silu,
+    "relu6": _relu6,
+    "log_sigmoid": _log_sigmoid,
+}
+
+
+def clip(keras: Context, x: ir.Value, low: float, high: float | None) -> ir.Value:
+    """Limit to [low, high]; no upper limit if `high` is None."""
+    return keras.op(
+        "Clip", x, keras.constant(low, "min"), None if high is None else keras.constant(high, "max")
+    )
+
+
+@layer("Activation")
+def activation(keras: Context, x: ir.Value, *, activation: Any) -> ir.Value:
+    return activate(keras, x, activation) if activation not in (None, "linear") else keras.op("Identity", x)
+
+
+@layer("ReLU")
+def relu(
+    keras: Context,
+    x: ir.Value,
+    *,
+    max_value: float | None = None,
+    negative_slope: float = 0.0,
+    threshold: float = 0.0,
+) -> ir.Value:
+    """max_value above, x between, negative_slope * (x - threshold) below the threshold."""
+    negative_slope, threshold = float(negative_slope or 0.0), float(threshold or 0.0)
+    if threshold != 0.0:
+        if negative_slope != 0.0 or max_value is not None:
+            raise Refusal("ReLU with a threshold and a slope or a maximum is not supported yet")
+        if threshold < 0.0:
+            raise Refusal("ReLU with a negative threshold is not supported yet")
+        # x >= threshold passes in Keras, x > threshold in ONNX: the comparison is written out.
+        limit = keras.constant(threshold, "threshold")
+        zero = keras.constant(0.0, "zero")
+        return keras.op("Where", keras.op("GreaterOrEqual", x, limit), x, zero)
+    if negative_slope != 0.0:
+        x = keras.op("LeakyRelu", x, alpha=negative_slope)
+        if max_value is None:
+            return x
+        return keras.op("Min", x, keras.constant(float(max_value), "max"))
+    return keras.op("Relu", x) if max_value is None else clip(keras, x, 0.0, float(max_value))
+
+
+@layer("LeakyReLU")
+def leaky_relu(
+    keras: Context, x: ir.Value, *, negative_slope: float | None = None, alpha: float | None = None
+) -> ir.Value:
+    slope = negative_slope if negative_slope is not None else alpha
+    return keras.op("LeakyRelu", x, alpha=float(0.3 if slope is None else slope))
+
+
+@layer("ELU")
+def elu(keras: Context, x: ir.Value, *, alpha: float = 1.0) -> ir.Value:
+    return keras.op("Elu", x, alpha=float(alpha))
+
+
+@layer("ThresholdedReLU")
+def thresholded_relu(keras: Context, x: ir.Value, *, theta: float = 1.0) -> ir.Value:
+    return keras.op("ThresholdedRelu", x, alpha=float(theta))
+
+
+@layer("PReLU")
+def prelu(keras: Context, x: ir.Value, *, shared_axes: list[int] | None = None) -> ir.Value:
+    """The slopes have the shape of the input without its batch, 1 along the shared axes."""
+    sizes = keras.shape(x)
+    shape = [1 if axis in (shared_axes or []) else size for axis, size in enumerate(sizes)][1:]
+    (alpha,) = keras.weights(alpha=shape)
+    return keras.op("PRelu", x, keras.weight("alpha", alpha))
+
+
+@layer("Softmax")
+def softmax(keras: Context, x: ir.Value, *, axis: int | list[int] = -1) -> ir.Value:
+    if isinstance(axis, list | tuple):
+        if len(axis) != 1:
+            raise Refusal(f"softmax over the axes {axis} together is not supported yet")
+        axis = axis[0]
+    return keras.op("Softmax", x, axis=int(axis))

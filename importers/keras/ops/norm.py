@@ -1,0 +1,142 @@
+"""Normalisation, rescaling, and the layers that do nothing at inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from hub.errors import Refusal
+from importers.keras.layers import Context, layer
+
+
+@layer("BatchNormalization")
+def batch_normalization(
+    keras: Context,
+    x: ir.Value,
+    *,
+    axis: int | list[int] = -1,
+    epsilon: float = 1e-3,
+    center: bool = True,
+    scale: bool = True,
+) -> ir.Value:
+    rank = len(keras.shape(x))
+    if isinstance(axis, list | tuple):
+        if len(axis) != 1:
+            raise Refusal(f"batch normalization over the axes {axis} together is not supported")
+        axis = axis[0]
+    axis %= rank
+    if axis not in (1, rank - 1):
+        raise Refusal(f"batch normalization of axis {axis} of {rank} is not supported yet")
+    data_format = "channels_last" if axis == rank - 1 else "channels_first"
+    x = keras.first(x, data_format)
+    channels = keras.size(x, 1)
+    tensors = keras.weights(
+        gamma=(channels,) if scale else None,
+        beta=(channels,) if center else None,
+        moving_mean=(channels,),
+        moving_variance=(channels,),
+    )
+    gamma = keras.weight("gamma", tensors.pop(0) if scale else np.ones(channels, np.float32))
+    beta = keras.weight("beta", tensors.pop(0) if center else np.zeros(channels, np.float32))
+    mean, variance = keras.weight("moving_mean", tensors[0]), keras.weight("moving_variance", tensors[1])
+    y = keras.op("BatchNormalization", x, gamma, beta, mean, variance, epsilon=float(epsilon))
+    return keras.last(y, data_format)
+
+
+@layer("LayerNormalization")
+def layer_normalization(
+    keras: Context,
+    x: ir.Value,
+    *,
+    axis: int | list[int] = -1,
+    epsilon: float = 1e-3,
+    center: bool = True,
+    scale: bool = True,
+    rms_scaling: bool = False,
+) -> ir.Value:
+    rank = len(keras.shape(x))
+    axes = sorted(a % rank for a in (axis if isinstance(axis, list | tuple) else [axis]))
+    if axes != list(range(axes[0], rank)):
+        raise Refusal(f"layer normalization over the axes {axes} of {rank} is not supported yet")
+    if rms_scaling:
+        raise Refusal("rms_scaling of a layer normalization is not supported yet")
+    shape = [keras.size(x, a) for a in axes]
+    tensors = keras.weights(gamma=shape if scale else None, beta=shape if center else None)
+    gamma = keras.weight("gamma", tensors.pop(0) if scale else np.ones(shape, np.float32))
+    beta = keras.weight("beta", tensors.pop(0)) if center else None
+    return keras.op("LayerNormalization", x, gamma, beta, axis=axes[0] - rank, epsilon=float(epsilon))
+
+
+@layer("Rescaling")
+def rescaling(keras: Context, x: ir.Value, *, scale: Any, offset: Any = 0.0) -> ir.Value:
+    """x * scale + offset; scale may be one number for each channel."""
+    y = keras.op("Mul", x, keras.constant(scale, "scale"))
+    return y if np.all(np.asarray(offset) == 0) else keras.op("Add", y, keras.constant(offset, "offset"))
+
+
+@layer("Normalization")
+def normalization(
+    keras: Context,
+    x: ir.Value,
+    *,
+    axis: int | list[int] | None = -1,
+    mean: Any = None,
+    variance: Any = None,
+    invert: bool = False,
+) -> ir.Value:
+    """(x - mean) / max(sqrt(variance), 1e-7), with statistics from the configuration or the weights."""
+    rank = len(keras.shape(x))
+    axes = [] if axis is None else sorted(a % rank for a in (axis if isinstance(axis, list | tuple) else [axis]))
+    shape = [keras.size(x, a) for a in axes]
+    if mean is None:
+        found = keras.weights(mean=shape, variance=shape, count=())
+        mean, variance = found[0].numpy(), found[1].numpy()
+    spread = [keras.size(x, a) if a in axes else 1 for a in range(rank)]
+    mean = np.broadcast_to(np.asarray(mean, np.float32), shape).reshape(spread)
+    variance = np.broadcast_to(np.asarray(variance, np.float32), shape).reshape(spread)
+    deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
+    if invert:
+        y = keras.op("Mul", x, keras.constant(deviation, "deviation"))
+        return keras.op("Add", y, keras.constant(mean, "mean"))
+    y = keras.op("Sub", x, keras.constant(mean, "mean"))
+    return keras.op("Div", y, keras.constant(deviation, "deviation"))
+
+
+@layer("LayerScale")
+def layer_scale(keras: Context, x: ir.Value, *, init_values: float, projection_dim: int) -> ir.Value:
+    """ConvNeXt's factor for each channel."""
+    (gamma,) = keras.weights(gamma=(projection_dim,))
+    return keras.op("Mul", x, keras.weight("gamma", gamma))
+
+
+@layer("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
+def dropout(
+    keras: Context, x: ir.Value, *, rate: float | None = None, p: float | None = None, data_format: str | None = None
+) -> ir.Value:
+    """Kept, although it does nothing at inference: the network can be trained on."""
+    if keras.layer.class_name != "Dropout":
+        return keras.op("Identity", x)
+    ratio = rate if rate is not None else p
+    return keras.op("Dropout", x, keras.constant(0.5 if ratio is None else float(ratio), "ratio"))
+
+
+@layer("StochasticDepth")
+def stochastic_depth(keras: Context, x: ir.Value, *, drop_path_rate: float) -> ir.Value:
+    return keras.op("Identity", x)
+
+
+@layer("GaussianNoise", "GaussianDropout")
+def noise(keras: Context, x: ir.Value, *, stddev: float | None = None, rate: float | None = None) -> ir.Value:
+    return keras.op("Identity", x)
+
+
+@layer("ActivityRegularization")
+def activity_regularization(keras: Context, x: ir.Value, *, l1: float = 0.0, l2: float = 0.0) -> ir.Value:
+    return keras.op("Identity", x)
+
+
+@layer("Identity")
+def identity(keras: Context, x: ir.Value) -> ir.Value:
+    return keras.op("Identity", x)

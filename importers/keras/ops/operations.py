@@ -1,0 +1,86 @@
+"""Operations on tensors inside functional models: `x + 3.0`, of Keras 3 and of tf.keras 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from hub.errors import Refusal
+from importers.keras.layers import Context, operation
+from importers.keras.ops.activation import activate
+
+
+def _operand(keras: Context, value: Any, name: str) -> ir.Value:
+    if isinstance(value, ir.Value):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | list):
+        raise Refusal(f"the operand {str(value)[:40]} is not a number")
+    return keras.constant(value, name)
+
+
+def _binary(op_type: str) -> Any:
+    def apply(keras: Context, x: Any, y: Any = None, name: str | None = None, x1: Any = None, x2: Any = None) -> ir.Value:
+        left, right = (x, y) if y is not None else (x, x2)
+        return keras.op(op_type, _operand(keras, left, "x"), _operand(keras, right, "y"))
+
+    return apply
+
+
+BINARY = {
+    "Add": ["Add", "math.add", "__operators__.add"],
+    "Sub": ["Subtract", "math.subtract", "__operators__.subtract", "math.sub"],
+    "Mul": ["Multiply", "math.multiply", "__operators__.multiply"],
+    "Div": ["Divide", "TrueDivide", "math.divide", "math.truediv", "__operators__.truediv"],
+    "Max": ["Maximum", "math.maximum"],
+    "Min": ["Minimum", "math.minimum"],
+    "Pow": ["Power", "math.pow"],
+}
+
+for _op_type, _names in BINARY.items():
+    operation(*_names)(_binary(_op_type))
+
+
+ACTIVATIONS = {
+    "relu": ["Relu", "nn.relu"],
+    "relu6": ["Relu6", "nn.relu6"],
+    "sigmoid": ["Sigmoid", "math.sigmoid", "nn.sigmoid"],
+    "tanh": ["Tanh", "math.tanh", "nn.tanh"],
+    "silu": ["Silu", "nn.silu", "nn.swish"],
+    "softplus": ["Softplus", "math.softplus", "nn.softplus"],
+    "softsign": ["Softsign", "nn.softsign"],
+    "hard_sigmoid": ["HardSigmoid"],
+    "hard_silu": ["HardSilu"],
+    "selu": ["Selu", "nn.selu"],
+}
+
+
+def _activation(name: str) -> Any:
+    def apply(keras: Context, x: ir.Value) -> ir.Value:
+        return activate(keras, x, name)
+
+    return apply
+
+
+for _name, _names in ACTIVATIONS.items():
+    operation(*_names)(_activation(_name))
+
+
+UNARY = {
+    "Exp": ["Exp", "math.exp"],
+    "Log": ["Log", "math.log"],
+    "Sqrt": ["Sqrt", "math.sqrt"],
+    "Abs": ["Absolute", "Abs", "math.abs"],
+    "Neg": ["Negative", "math.negative"],
+}
+
+
+def _unary(op_type: str) -> Any:
+    def apply(keras: Context, x: ir.Value) -> ir.Value:
+        return keras.op(op_type, x)
+
+    return apply
+
+
+for _op_type, _names in UNARY.items():
+    operation(*_names)(_unary(_op_type))

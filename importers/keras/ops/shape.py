@@ -1,0 +1,107 @@
+"""Layers that move, cut, repeat or pad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from hub.errors import Refusal
+from importers.keras.layers import Context, layer
+from importers.keras.ops.conv import Ints, spread
+
+INT64_MAX = np.iinfo(np.int64).max
+
+
+@layer("Flatten")
+def flatten(keras: Context, x: ir.Value, *, data_format: str | None = None) -> ir.Value:
+    """Keras flattens in channels-last order also where the data is channels first."""
+    rank = len(keras.shape(x))
+    if data_format == "channels_first" and rank > 2:
+        x = keras.op("Transpose", x, perm=[0, *range(2, rank), 1])
+    return keras.op("Flatten", x)
+
+
+@layer("Reshape")
+def reshape(keras: Context, x: ir.Value, *, target_shape: Sequence[int]) -> ir.Value:
+    target = [int(size) for size in target_shape]
+    sizes = keras.shape(x)[1:]
+    if -1 in target:
+        known = math.prod(s for s in target if s != -1)
+        if all(s is not None for s in sizes) and known:
+            target[target.index(-1)] = math.prod(s for s in sizes if s is not None) // known
+    if any(s == 0 for s in target):
+        raise Refusal("a size of 0 is not supported")
+    return keras.op("Reshape", x, keras.ints([0, *target], "shape"))
+
+
+@layer("Permute")
+def permute(keras: Context, x: ir.Value, *, dims: Sequence[int]) -> ir.Value:
+    """`dims` counts from 1, the batch being axis 0."""
+    return keras.op("Transpose", x, perm=[0, *(int(d) for d in dims)])
+
+
+@layer("RepeatVector")
+def repeat_vector(keras: Context, x: ir.Value, *, n: int) -> ir.Value:
+    y = keras.op("Unsqueeze", x, keras.ints([1], "axes"))
+    return keras.op("Tile", y, keras.ints([1, int(n), 1], "repeats"))
+
+
+def _pairs(value: Any, n: int) -> list[tuple[int, int]]:
+    """An amount for all sides, one for each axis, or a pair for each axis (for one axis also just the pair)."""
+    if isinstance(value, int):
+        return [(value, value)] * n
+    if n == 1 and len(value) == 2 and all(isinstance(v, int) for v in value):
+        return [(int(value[0]), int(value[1]))]
+    return [(int(v), int(v)) if isinstance(v, int) else (int(v[0]), int(v[1])) for v in value]
+
+
+@layer("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
+def zero_padding(
+    keras: Context, x: ir.Value, *, padding: Any, data_format: str | None = "channels_last"
+) -> ir.Value:
+    x = keras.first(x, data_format)
+    sides = _pairs(padding, len(keras.shape(x)) - 2)
+    pads = [0, 0, *(b for b, _ in sides), 0, 0, *(e for _, e in sides)]
+    return keras.last(keras.op("Pad", x, keras.ints(pads, "pads")), data_format)
+
+
+@layer("Cropping1D", "Cropping2D", "Cropping3D")
+def cropping(
+    keras: Context, x: ir.Value, *, cropping: Any, data_format: str | None = "channels_last"
+) -> ir.Value:
+    x = keras.first(x, data_format)
+    sides = _pairs(cropping, len(keras.shape(x)) - 2)
+    for axis, (begin, end) in enumerate(sides):
+        size = keras.shape(x)[2 + axis]
+        if size is not None and begin + end >= size:
+            raise Refusal(f"it crops all of an axis of size {size}")
+    starts = [begin for begin, _ in sides]
+    ends = [-end if end else INT64_MAX for _, end in sides]
+    axes = [2 + axis for axis in range(len(sides))]
+    y = keras.op("Slice", x, keras.ints(starts, "starts"), keras.ints(ends, "ends"), keras.ints(axes, "axes"))
+    return keras.last(y, data_format)
+
+
+@layer("UpSampling1D", "UpSampling2D", "UpSampling3D")
+def up_sampling(
+    keras: Context,
+    x: ir.Value,
+    *,
+    size: Ints,
+    data_format: str | None = "channels_last",
+    interpolation: str = "nearest",
+) -> ir.Value:
+    x = keras.first(x, data_format)
+    factors = spread(size, len(keras.shape(x)) - 2)
+    scales = keras.constant([1.0, 1.0, *map(float, factors)], "scales")
+    if interpolation == "nearest":
+        modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    elif interpolation == "bilinear":
+        modes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    else:
+        raise Refusal(f"interpolation {interpolation!r} is not supported yet")
+    return keras.last(keras.op("Resize", x, None, scales, **modes), data_format)

@@ -1,0 +1,197 @@
+"""Keras models from `.keras`, `.h5` and `.json` + `.h5`, or live; without Keras or TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hub.errors import InvalidModel, UsageError
+from hub.formats import resolve
+from hub.model import Model
+from importers.keras import graph
+from importers.keras.config import Network, parse
+from importers.keras.hdf5 import WeightFile, open_hdf5, open_member, text
+from importers.keras.weights import WeightStore, open_store
+
+__all__ = ["KerasFile", "open_source", "read"]
+
+MAX_JSON = 256 << 20
+"""Bytes to which the configuration of a model may unpack."""
+
+
+@dataclass
+class KerasFile:
+    """A model's configuration, the store of its weights and the Keras version that wrote it."""
+
+    where: str
+    network: Network
+    store: WeightStore | None
+    version: int
+
+
+def read(
+    src: Any,
+    *,
+    inputs: Mapping[str, Sequence[int | str | None]] | None = None,
+    trust: bool = False,
+    backend: str | None = None,
+) -> Model:
+    """Read a Keras model: a `.keras` or `.h5` file, a pair (`.json`, `.h5`) or a live `keras.Model`.
+
+    Channels-last networks become NCHW inside; inputs and outputs keep Keras's own layout and names.
+    Nothing in the file is executed, with or without `trust`.
+
+    Args:
+        inputs: shapes by input name, for sizes that the model leaves open.
+        backend: "theano" for weights of Keras 1 written with that backend, whose kernels are flipped.
+
+    Raises:
+        UnsupportedOps: naming every layer that has no form yet.
+        InvalidModel: the file is damaged, hostile, or not a Keras model.
+    """
+    if backend not in (None, "tensorflow", "theano"):
+        raise UsageError(f"backend={backend!r}: it is tensorflow or theano")
+    with tempfile.TemporaryDirectory(prefix="hub-") as folder:
+        if not isinstance(src, str | Path | tuple | list):
+            src = _save_live(src, Path(folder))
+        file = open_source(src)
+        try:
+            return graph.build(file.network, file.store, file.version, dict(inputs or {}))
+        finally:
+            if file.store is not None:
+                file.store.file.close()
+
+
+def open_source(src: Any) -> KerasFile:
+    """Open a file or a (structure, weights) pair, checked, without reading any weight."""
+    if isinstance(src, tuple | list):
+        if len(src) != 2:
+            raise UsageError(f"a Keras source is one path or the pair (architecture, weights), not {len(src)} paths")
+        config = _json_file(resolve(src[0]))
+        weights = _weights(resolve(src[1]))
+        return _file(str(src[0]), config, open_store(weights), _version(config, weights))
+    path = resolve(src)
+    _check_file(path)
+    if zipfile.is_zipfile(path):
+        return _open_archive(path)
+    if path.suffix.lower() == ".json":
+        raise InvalidModel(f"{path} has no weights; give the pair (architecture, weights): {path.name} and its .h5 file")
+    weights = open_hdf5(path) if path.suffix.lower() != ".keras" else _not_an_archive(path)
+    raw = weights.attribute(weights.root, "model_config")
+    if raw is None:
+        weights.close()
+        raise InvalidModel(
+            f"{path} has weights and no architecture; give the pair (architecture .json, weights), "
+            "or save the whole model"
+        )
+    return _file(str(path), _json(text(raw), str(path)), open_store(weights), _version({}, weights))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InvalidModel(f"{path} is a directory; a Keras model is a .keras, .h5 or .json file")
+    try:
+        if path.stat().st_size == 0:
+            raise InvalidModel(f"{path} is empty")
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise InvalidModel(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _not_an_archive(path: Path) -> WeightFile:
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start == b"\x89HDF\r\n\x1a\n":
+        return open_hdf5(path)
+    raise InvalidModel(f"{path} is not a .keras archive (a zip file), or is truncated")
+
+
+def _open_archive(path: Path) -> KerasFile:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+            config = _json(_member(archive, "config.json", path), f"{path}:config.json")
+            metadata = _json(_member(archive, "metadata.json", path), f"{path}:metadata.json")
+            if "model.weights.h5" not in members:
+                kinds = [name for name in members if name.startswith("model.weights")]
+                raise InvalidModel(f"{path} has no model.weights.h5 (found {kinds or 'no weights'}); save it as one .keras file")
+            weights = open_member(path, archive, "model.weights.h5")
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise InvalidModel(f"{path} is a damaged .keras archive: {error}") from error
+    return _file(str(path), config, open_store(weights), _major(metadata.get("keras_version")))
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> str:
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise InvalidModel(f"{path} is a zip file and not a .keras archive: it has no {name}") from None
+    if info.file_size > MAX_JSON:
+        raise InvalidModel(f"{path}: {name} claims {info.file_size} bytes; a configuration is not that large")
+    with archive.open(info) as member:
+        data = member.read(MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        raise InvalidModel(f"{path}: {name} unpacks to more than {MAX_JSON} bytes")
+    return data.decode("utf-8", "replace")
+
+
+def _json_file(path: Path) -> dict[str, Any]:
+    _check_file(path)
+    if path.stat().st_size > MAX_JSON:
+        raise InvalidModel(f"{path}: {path.stat().st_size} bytes is more than an architecture has")
+    return _json(path.read_text("utf-8", "replace"), str(path))
+
+
+def _json(content: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidModel(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidModel(f"{where} is not a Keras configuration")
+    return value
+
+
+def _weights(path: Path) -> WeightFile:
+    _check_file(path)
+    return open_hdf5(path)
+
+
+def _file(where: str, config: dict[str, Any], store: WeightStore | None, version: int) -> KerasFile:
+    if "class_name" not in config or "config" not in config:
+        raise InvalidModel(f"{where} is not a Keras model: its configuration has no class and no layers")
+    try:
+        network = parse(str(config["class_name"]), config["config"])
+    except RecursionError as error:
+        raise InvalidModel(f"{where}: the configuration is nested too deep") from error
+    return KerasFile(where, network, store, version)
+
+
+def _version(config: Mapping[str, Any], weights: WeightFile) -> int:
+    found = config.get("keras_version") or weights.attribute(weights.root, "keras_version")
+    group = weights.group("model_weights")
+    if found is None and group is not None:
+        found = weights.attribute(group, "keras_version")
+    return _major(found if found is None else text(found))
+
+
+def _major(version: Any) -> int:
+    """Keras 1 did not record its version in every file."""
+    digits = str(version).split(".")[0] if version is not None else "1"
+    return int(digits) if digits.isdigit() else 1
+
+
+def _save_live(model: Any, folder: Path) -> Path:
+    """A live model goes through its own `.keras` form: what is converted is what would be saved."""
+    path = folder / "model.keras"
+    try:
+        model.save(path)
+    except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
+        raise InvalidModel(f"{type(model).__name__} could not be saved by Keras itself: {error}") from error
+    return path

@@ -1,0 +1,134 @@
+"""Where each layer's weights are in a file, in any of the layouts that Keras has had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hub.errors import InvalidModel
+from hub.tensors import ViewTensor
+from importers.keras.config import Layer, Network
+from importers.keras.hdf5 import WeightFile
+
+__all__ = ["GroupedWeights", "PathWeights", "WeightStore", "open_store"]
+
+
+class WeightStore(Protocol):
+    """Gives the weights of a layer, in the order of Keras."""
+
+    where: str
+
+    def of(self, layer: Layer, scope: Sequence[Layer], part: str = "") -> list[tuple[str, ViewTensor]]:
+        """(name or "", tensor) of each weight of `layer`, which lies in the nested models `scope`.
+
+        `part` is a sublayer, such as the cell of an RNN.
+        """
+        ...
+
+    def unused(self) -> list[str]:
+        """Weights that nobody has asked for."""
+        ...
+
+
+class PathWeights:
+    """Keras 3: `layers/<class>_<n>/vars/<i>`; the group may carry the layer's name, which must agree."""
+
+    def __init__(self, file: WeightFile) -> None:
+        self.file = file
+        self.where = file.where
+        self._seen: set[str] = set()
+        root = "_layer_checkpoint_dependencies" if file.group("_layer_checkpoint_dependencies") is not None else "layers"
+        self._root = root
+
+    def of(self, layer: Layer, scope: Sequence[Layer], part: str = "") -> list[tuple[str, ViewTensor]]:
+        path = layer.path.replace("layers/", f"{self._root}/") + (f"/{part}" if part else "") + "/vars"
+        group = self.file.group(path)
+        if group is None:
+            return []
+        name = group.attrs.get("name")
+        if name is not None and not part and str(name) != layer.name:
+            raise InvalidModel(f"{self.where}: {path!r} holds the weights of {str(name)!r}, not of layer {layer.name!r}")
+        self._seen.add(path)
+        return [("", tensor) for tensor in self.file.variables(path)]
+
+    def unused(self) -> list[str]:
+        import h5py
+
+        found: list[str] = []
+
+        def visit(name: str, item: object) -> None:
+            parent, _, last = name.rpartition("/")
+            if isinstance(item, h5py.Dataset) and parent.endswith("vars") and parent not in self._seen:
+                if not name.startswith(("optimizer", "vars/")):
+                    found.append(name)
+
+        self.file.root.visititems(visit)
+        return found
+
+
+class GroupedWeights:
+    """Keras 1, 2 and `.h5` of Keras 3: one group a top-level layer, with the names of its weights in order.
+
+    A nested model has one group for everything in it, all trainable weights first; the names tell
+    whose they are.
+    """
+
+    def __init__(self, file: WeightFile) -> None:
+        self.file = file
+        self.where = file.where
+        root = file.group("model_weights")
+        self._prefix = "model_weights/" if root is not None else ""
+        root = root if root is not None else file.root
+        names = file.strings(root, "layer_names")
+        if names is None:
+            raise InvalidModel(f"{file.where} has no list of layers; it is not a Keras weights file")
+        self._names: dict[str, list[str]] = {}
+        for name in names:
+            group = file.group(self._prefix + name)
+            if group is None:
+                raise InvalidModel(f"{file.where}: the group of layer {name!r} is missing")
+            self._names[name] = file.strings(group, "weight_names") or []
+        self._seen: set[tuple[str, str]] = set()
+
+    def of(self, layer: Layer, scope: Sequence[Layer], part: str = "") -> list[tuple[str, ViewTensor]]:
+        top = scope[0].name if scope else layer.name
+        names = self._names.get(top, [])
+        if scope:
+            names = self._mine(names, layer, scope)
+        if part:
+            last = part.split("/")[0]
+            names = [name for name in names if last in name.split("/")] or names
+        self._seen.update((top, name) for name in names)
+        return [(name, self.file.tensor(f"{self._prefix}{top}/{name}")) for name in names]
+
+    def _mine(self, names: list[str], layer: Layer, scope: Sequence[Layer]) -> list[str]:
+        """Of the weights of a nested model, those of `layer`."""
+        mine = [name for name in names if layer.name in name.split("/")[:-1]]
+        if len(scope) > 1 or _is_ambiguous(layer.name, scope[0].network):
+            inner = [part.name for part in scope[1:]]
+            exact = [name for name in mine if all(part in name.split("/") for part in inner)]
+            if exact != mine and not exact:
+                raise InvalidModel(
+                    f"{self.where}: several layers are called {layer.name!r} inside {scope[0].name!r}; "
+                    "an .h5 file does not tell whose weights are whose, save the model as .keras"
+                )
+            mine = exact
+        return mine
+
+    def unused(self) -> list[str]:
+        return [f"{top}/{name}" for top, names in self._names.items() for name in names if (top, name) not in self._seen]
+
+
+def _is_ambiguous(name: str, network: Network | None) -> bool:
+    def count(net: Network | None) -> int:
+        return 0 if net is None else sum((key == name) + count(layer.network) for key, layer in net.layers.items())
+
+    return count(network) > 1
+
+
+def open_store(file: WeightFile) -> WeightStore:
+    """The store for the layout that `file` has."""
+    root = file.group("model_weights")
+    if root is not None or file.attribute(file.root, "layer_names") is not None:
+        return GroupedWeights(file)
+    return PathWeights(file)
