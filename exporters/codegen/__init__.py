@@ -1,0 +1,1 @@
+"""What the exporters that write source code share: safe names, programs, repeated blocks, layout."""

@@ -1,0 +1,291 @@
+"""The text of `model.py`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from exporters.codegen.body import Text, function_body
+from exporters.codegen.layout import lay_out, wrap_prose
+from exporters.codegen.names import Code, literal
+from exporters.codegen.program import (
+    Argument,
+    Block,
+    Expression,
+    Member,
+    Op,
+    Parameter,
+    Scope,
+    expressions,
+)
+from exporters.torch.helpers import HELPERS
+
+__all__ = ["MODULE_ATTRIBUTES", "Program", "source"]
+
+MODULE_ATTRIBUTES = frozenset(
+    [
+        "T",
+        "T_destination",
+        "add_module",
+        "apply",
+        "bfloat16",
+        "buffers",
+        "call_super_init",
+        "children",
+        "compile",
+        "cpu",
+        "cuda",
+        "double",
+        "dump_patches",
+        "eval",
+        "extra_repr",
+        "float",
+        "forward",
+        "get_buffer",
+        "get_extra_state",
+        "get_parameter",
+        "get_submodule",
+        "half",
+        "ipu",
+        "load_state_dict",
+        "modules",
+        "mtia",
+        "named_buffers",
+        "named_children",
+        "named_modules",
+        "named_parameters",
+        "parameters",
+        "register_backward_hook",
+        "register_buffer",
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+        "register_load_state_dict_post_hook",
+        "register_load_state_dict_pre_hook",
+        "register_module",
+        "register_parameter",
+        "register_state_dict_post_hook",
+        "register_state_dict_pre_hook",
+        "requires_grad_",
+        "set_extra_state",
+        "set_submodule",
+        "share_memory",
+        "state_dict",
+        "to",
+        "to_empty",
+        "train",
+        "training",
+        "type",
+        "xpu",
+        "zero_grad",
+        "self",
+        "torch",
+        "nn",
+        "F",
+        "math",
+        "Tensor",
+    ]
+)
+LOCALS = frozenset({"self", "torch", "nn", "F", "math", "Tensor", *HELPERS})
+
+
+@dataclass
+class Program:
+    """Everything that the text is made of; all names are final."""
+
+    name: str
+    scope: Scope
+    members: list[Member]
+    blocks: list[Block]
+    docstring: list[str]
+    inputs: list[str]
+    attributes: list[Argument]
+
+
+def source(program: Program) -> str:
+    """The whole file."""
+    classes = [_block_class(block) for block in program.blocks]
+    classes.append(_root_class(program))
+    helpers = [HELPERS[name] for name in _helpers(program)]
+    body = "\n\n\n".join("\n".join(c) for c in [*(h.rstrip("\n").split("\n") for h in helpers), *classes])
+    load = _LOAD.replace("NAME", program.name)
+    parts = [_docstring(program.docstring, 0), "", *_imports(body), "", "", body, "", "", load]
+    return "\n".join(["\n".join(p) if isinstance(p, list) else p for p in parts])
+
+
+_LOAD = '''def load(weights: str | Path | None = None, device: str = "cpu") -> NAME:
+    """Build the network with its weights, ready for inference.
+
+    `weights` is a .safetensors file; by default the one beside this file.
+    """
+    path = Path(weights) if weights else Path(__file__).with_suffix(".safetensors")
+    model = NAME()
+    model.load_state_dict(load_file(path), strict=True)
+    return model.to(device).eval()
+'''
+
+
+def _imports(body: str) -> list[str]:
+    standard = ["import math"] if re.search(r"\bmath\.", body) else []
+    lines = ["from __future__ import annotations", "", *standard, "from pathlib import Path", ""]
+    if re.search(r"\btorch\.", body):
+        lines.append("import torch")
+    if re.search(r"\bF\.", body):
+        lines.append("import torch.nn.functional as F")
+    return [*lines, "from safetensors.torch import load_file", "from torch import Tensor, nn"]
+
+
+def _docstring(lines: Sequence[str], indent: int) -> list[str]:
+    pad = " " * indent
+    if len(lines) == 1:
+        return [f'{pad}"""{lines[0]}"""']
+    return [f'{pad}"""{lines[0]}', *((pad + line).rstrip() for line in lines[1:]), f'{pad}"""']
+
+
+def _helpers(program: Program) -> list[str]:
+    scopes = [program.scope, *(block.scope for block in program.blocks)]
+    found = {
+        e.helper
+        for scope in scopes
+        for step in scope.steps
+        for e in expressions(step.expression)
+        if isinstance(e, Op) and e.helper
+    }
+    return sorted(found)
+
+
+# --- classes
+
+
+def _block_class(block: Block) -> list[str]:
+    names = _input_names(block.scope)
+    used = _runtime_parameters(block.scope)
+    stored = [p for p in block.parameters if p.name in used]
+    return _class(block.name, [block_summary(block)], block.parameters, stored, block.slots, block.scope, names)
+
+
+def block_summary(block: Block) -> str:
+    """One line on where the block occurs."""
+    return wrap_prose(f"Occurs {len(block.instances)} times.", 0)[0] if not block.layers else block.layers[0]
+
+
+def _root_class(program: Program) -> list[str]:
+    return _class(program.name, [], [], [], program.members, program.scope, program.inputs)
+
+
+def _input_names(scope: Scope) -> list[str]:
+    return ["x", *(f"x{k}" for k in range(2, len(scope.inputs) + 1))]
+
+
+def _runtime_parameters(scope: Scope) -> set[str]:
+    """Parameters of the constructor that `forward` reads."""
+    everything = [e for s in scope.steps for e in expressions(s.expression)]
+    return {e.value.name for e in everything if hasattr(e, "value") and isinstance(e.value, Parameter)}
+
+
+def _class(
+    name: str,
+    docstring: Sequence[str],
+    parameters: Sequence[Argument],
+    stored: Sequence[Argument],
+    members: Sequence[Member],
+    scope: Scope,
+    inputs: Sequence[str],
+) -> list[str]:
+    lines = [f"class {name}(nn.Module):"]
+    if docstring:
+        lines += [*_docstring(docstring, 4), ""]
+    buffers = [m for m in members if m.kind == "buffer"]
+    if buffers:
+        lines += [*(f"    {m.name}: Tensor" for m in buffers), ""]
+    if members or stored:
+        signature = ", ".join(["self", *(_parameter(p) for p in parameters)])
+        lines += lay_out(f"def __init__({signature}) -> None:", 4)
+        lines.append("        super().__init__()")
+        for argument in stored:
+            lines.append(f"        self.{argument.name} = {argument.name}")
+        for member in members:
+            lines += _construction(member)
+        lines.append("")
+    arguments = ", ".join(["self", *(f"{i}: Tensor" for i in inputs)])
+    count = len(scope.results)
+    result = "Tensor" if count == 1 else "tuple[" + ", ".join(["Tensor"] * count) + "]"
+    lines += lay_out(f"def forward({arguments}) -> {result}:", 4)
+    text = Text("self.", dict(zip(scope.inputs, inputs, strict=True)))
+    for line in function_body(scope, text, set(LOCALS)):
+        lines += lay_out(line, 8)
+    return lines
+
+
+def _parameter(parameter: Argument) -> str:
+    kind = _annotation(parameter)
+    return f"{parameter.name}: {kind}" + ("" if parameter.required else f" = {literal(parameter.default)}")
+
+
+def _annotation(parameter: Argument) -> str:
+    values = parameter.value if isinstance(parameter.value, list) else [parameter.value]
+    names = []
+    for value in [*values, *([] if parameter.required else [parameter.default])]:
+        names.append(_type_name(value))
+    return " | ".join(sorted(set(names), key=lambda n: (len(n), n)))
+
+
+def _type_name(value: object) -> str:
+    if isinstance(value, Code):
+        return "torch.dtype"
+    if isinstance(value, tuple):
+        kinds = sorted({type(item).__name__ for item in value})
+        return f"tuple[{', '.join([kinds[0]] * len(value))}]" if len(kinds) == 1 else "tuple[float, ...]"
+    return "None" if value is None else type(value).__name__
+
+
+def _construction(member: Member) -> list[str]:
+    """The lines of `__init__` that make a member."""
+    if member.kind == "buffer":
+        return lay_out(f"self.register_buffer({literal(member.name)}, {_zeros(member)})", 8)
+    if member.kind == "parameter":
+        return lay_out(f"self.{member.name} = nn.Parameter({_zeros(member)})", 8)
+    return lay_out(f"self.{member.name} = {construct(member)}", 8)
+
+
+def construct(member: Member) -> str:
+    """The call of a constructor."""
+    if member.kind == "sequence":
+        return member.type
+    arguments = []
+    for argument in member.arguments:
+        if not argument.required and _same(argument.value, argument.default):
+            continue
+        text = value_text(argument.value)
+        arguments.append(text if argument.positional else f"{argument.name}={text}")
+    return f"{member.block.name if member.block else member.type}({', '.join(arguments)})"
+
+
+def _same(a: object, b: object) -> bool:
+    return type(a) is type(b) and a == b
+
+
+def value_text(value: object) -> str:
+    """A literal, or the name of the parameter that it is."""
+    return value.name if isinstance(value, Parameter) else literal(value)
+
+
+def _zeros(member: Member) -> str:
+    shape = member.arguments[0].value
+    sizes = ", ".join(str(int(d)) for d in shape) if shape else "()"
+    dtype = "".join(f", dtype={value_text(a.value)}" for a in member.arguments[1:])
+    return f"torch.zeros({sizes}{dtype})"
+
+
+def members_of(scope: Scope) -> list[Member]:
+    """The members that a scope uses, in the order of their first use."""
+    found: dict[Member, None] = {}
+    everything: Iterable[Expression] = [e for s in scope.steps for e in expressions(s.expression)]
+    everything = [*everything, *(e for r in scope.results for e in expressions(r))]
+    for expression in everything:
+        member = getattr(expression, "member", None)
+        if isinstance(member, Member):
+            found.setdefault(member)
+    return list(found)

@@ -1,0 +1,136 @@
+"""A model as `model.py` and `model.safetensors`, or as the live module of that very code."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from exporters.codegen.names import class_name, identifier, prose, unique
+from exporters.codegen.program import Member
+from exporters.torch.emit import Emitter
+from exporters.torch.helpers import HELPERS
+from exporters.torch.source import LOCALS, MODULE_ATTRIBUTES, Program, members_of, source
+from exporters.torch.values import Constant
+from exporters.torch.weights import write_safetensors
+from hub.errors import MissingDependency, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hub.model import Model
+
+__all__ = ["build", "write"]
+
+_TAKEN_CLASSES = frozenset({"Path", "Tensor", "load", "load_file", "torch", "nn", "F", "math", *HELPERS})
+
+
+def write(model: Model, dst: Path, **options: Any) -> list[Path]:
+    """Write the code to `dst` and the weights beside it.
+
+    Raises:
+        UnsupportedOps: listing everything that PyTorch code cannot say exactly.
+    """
+    if options:
+        raise UsageError(f"the torch exporter has no option {', '.join(sorted(options))}")
+    dst = Path(dst)
+    program = generate(model.ir)
+    weights = dst.with_suffix(".safetensors")
+    dst.write_text(source(program), encoding="utf-8")
+    write_safetensors(weights, dict(_state(program.members, "")))
+    return [dst, weights]
+
+
+def build(model: Model, **options: Any) -> nn.Module:
+    """The live module: the code is written to a temporary folder, imported, and loads its weights.
+
+    Raises:
+        MissingDependency: PyTorch or safetensors is not installed.
+        UnsupportedOps: listing everything that PyTorch code cannot say exactly.
+    """
+    for package in ("torch", "safetensors"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependency(f"{package} is not installed: pip install 'onnx-hub[torch]'")
+    with tempfile.TemporaryDirectory(prefix="hub_torch_") as folder:
+        path, _ = write(model, Path(folder) / "model.py", **options)
+        module = _import(path)
+        network: nn.Module = module.load()
+    return network
+
+
+def _import(path: Path) -> Any:
+    name = f"hub_generated_{path.parent.name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = keep
+    return module
+
+
+def generate(model: ir.Model) -> Program:
+    """The program of a model, with every name final."""
+    emitter = Emitter(model)
+    scope = emitter.run()
+    members = members_of(scope)
+    _name(members)
+    name = class_name(model.graph.name or "")
+    name = name + "_" if name in _TAKEN_CLASSES else name
+    inputs = _input_names([value.name or "" for value, _ in emitter.inputs])
+    return Program(name, scope, members, [], _docstring(model, emitter, inputs), inputs, [])
+
+
+def _name(members: Sequence[Member]) -> None:
+    taken = set(MODULE_ATTRIBUTES)
+    for member in members:
+        member.name = unique(identifier(member.hint, MODULE_ATTRIBUTES), taken)
+
+
+def _input_names(names: Sequence[str]) -> list[str]:
+    """Names of the arguments of `forward`."""
+    if len(names) == 1 and names[0].lower().startswith(("input", "x")) and "id" not in names[0].lower():
+        return ["x"]
+    taken = set(LOCALS)
+    return [unique(identifier(name, LOCALS, "x"), taken) for name in names]
+
+
+def _state(members: Sequence[Member], prefix: str) -> Iterator[tuple[str, Constant]]:
+    """The state dict: names and tensors."""
+    for member in members:
+        path = f"{prefix}{member.name}"
+        for key, constant in member.state.items():
+            yield f"{path}.{key}" if key else path, constant
+        if member.block is not None:
+            for slot, child in zip(member.block.slots, member.children, strict=True):
+                child.name = slot.name
+        yield from _state(member.children, path + ".")
+
+
+def _docstring(model: ir.Model, emitter: Emitter, inputs: Sequence[str]) -> list[str]:
+    graph = model.graph
+    producer = prose(model.producer_name or "")
+    title = prose(graph.name or "") or "A network"
+    lines = [f"{title}{f', made from a model of {producer}' if producer else ''}.", "", "Inputs:"]
+    lines += [f"    {name}: {_type(value)}" for (value, _), name in zip(emitter.inputs, inputs, strict=True)]
+    lines.append("Outputs:")
+    lines += [f"    {prose(value.name or '')}: {_type(value)}" for value in graph.outputs]
+    return lines
+
+
+def _type(value: ir.Value) -> str:
+    dtype = "unknown type" if value.dtype is None else value.dtype.name.lower()
+    dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
+    if value.shape is None:
+        return dtype
+    sizes = ", ".join(str(d) if isinstance(d, int) else prose(str(d.value or "?"), 40) for d in value.shape)
+    return f"{dtype} ({sizes})"
