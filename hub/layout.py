@@ -58,6 +58,13 @@ REDUCE = frozenset(
 )
 
 
+IMAGE = frozenset(
+    """Conv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization
+    InstanceNormalization Resize DepthToSpace SpaceToDepth Pad Slice""".split()
+)
+"""Operators before which a Transpose of a real value is written at once: the channels-first part begins there."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """A value that is Transpose(value, perm), or, if `columns` is given, value[:, columns order]."""
@@ -101,13 +108,22 @@ class _Sinker:
 
     def wait(self, value: ir.Value, source: ir.Value, perm: Permutation, columns: tuple[int, ...] | None = None) -> None:
         """Remember that the real `value` is Transpose(source, perm)."""
+        if value is source and columns is None and perm == tuple(range(len(perm))):
+            return
         self.waiting[value] = Waiting(source, perm, columns)
         if value is source and columns is None:
             shape = value.shape
             if shape is not None:
                 inverse = _inverse(perm)
                 value.shape = ir.Shape([shape[i] for i in inverse])
-            value.metadata_props[PERMUTATION] = ",".join(map(str, perm))
+            self.note(value, perm)
+
+    def note(self, value: ir.Value, perm: Permutation) -> None:
+        """Keep the way back to the source's layout true for a value that is now Transpose(itself, perm)."""
+        old = value.metadata_props.pop(PERMUTATION, None)
+        back = [perm[int(i)] for i in old.split(",")] if old else list(perm)
+        if back != sorted(back):
+            value.metadata_props[PERMUTATION] = ",".join(map(str, back))
 
     def settle(self, node: ir.Node) -> None:
         """Give `node` the real values that it asks for."""
@@ -139,7 +155,10 @@ class _Sinker:
         name = self.fresh(f"{base}/transposed")
         if out_shape is not None and _moves_only_ones(shape, entry.perm) and sum(not isinstance(d, int) for d in out_shape) <= 1:
             target = [d if isinstance(d, int) else -1 for d in out_shape]
-            inputs = [entry.value, self.constant(np.array(target, np.int64), f"{name}/shape")]
+            # A Reshape of a Reshape is the second one.
+            reshaped = anchor is not None and anchor.op_type == "Reshape"
+            origin_value = anchor.inputs[0] if anchor is not None and reshaped else entry.value
+            inputs = [origin_value, self.constant(np.array(target, np.int64), f"{name}/shape")]
             node = ir.node("Reshape", inputs, name=name, metadata_props=metadata)
         else:
             node = ir.node("Transpose", [entry.value], {"perm": list(entry.perm)}, name=name, metadata_props=metadata)
@@ -258,14 +277,8 @@ def _transpose(s: _Sinker, node: ir.Node) -> bool:
     composed = tuple(perm[i] for i in mine)
     out = node.outputs[0]
     s.wait(out, source, composed)
-    producer = source.producer()
-    if (
-        producer is not None
-        and PERMUTATION not in source.metadata_props
-        and producer.metadata_props.get(LAYER) == node.metadata_props.get(LAYER)
-        and producer.metadata_props.get(LAYER)
-    ):
-        source.metadata_props[PERMUTATION] = ",".join(map(str, composed))
+    if entry is None and all(user.op_type in IMAGE for user, _ in out.uses()):
+        s.waiting[out] = Waiting(s.real(out, node), tuple(range(len(mine))))
     return True
 
 

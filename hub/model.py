@@ -152,7 +152,7 @@ def _info(value: ir.Value) -> TensorInfo:
     return TensorInfo(value.name or "", dtype, shape, value.metadata_props.get(LAYOUT))
 
 
-def session(model: ir.Model, *, optimize: bool = True, taps: Sequence[str] = ()) -> Any:
+def session(model: ir.Model, *, optimize: bool = False, taps: Sequence[str] = ()) -> Any:
     """An ONNX Runtime session of a model; `taps` are values that become outputs as well.
 
     The file is written to a temporary folder and memory-mapped by the runtime, so that a model over

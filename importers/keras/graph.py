@@ -188,14 +188,19 @@ class _Walker:
     def settle_name(self, value: ir.Value, name: str) -> None:
         """The value that a layer gives carries the layer's name, before any Transpose back to its layout."""
         node = _producer(value, name)
+        back: list[int] | None = None
         while node is not None and node.op_type == "Transpose":
             inner = node.inputs[0]
             before = _producer(inner, name) if inner is not None else None
             if inner is None or before is None:
                 break
+            perm = list(node.attributes.get_ints("perm"))
+            back = perm if back is None else [perm[i] for i in back]
             value, node = inner, before
         if node is not None:
             self.builder.rename(value, name)
+            if back is not None and back != sorted(back):
+                value.metadata_props[PERMUTATION] = ",".join(map(str, back))
 
 
 def _producer(value: ir.Value, layer: str) -> ir.Node | None:

@@ -88,7 +88,8 @@ def _hard_sigmoid(keras: Context, x: ir.Value) -> ir.Value:
 
 
 def _silu(keras: Context, x: ir.Value) -> ir.Value:
-    return keras.op("Swish", x)
+    """x * sigmoid(x); ONNX has Swish since opset 24, ONNX Runtime does not run it."""
+    return keras.op("Mul", x, keras.op("Sigmoid", x))
 
 
 def _relu6(keras: Context, x: ir.Value) -> ir.Value:

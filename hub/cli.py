@@ -1,0 +1,259 @@
+"""The command line: hub convert | check | inspect | formats.
+
+Nothing heavy is imported here: commands import what they need when they run, so that `hub --help`
+answers at once.
+
+Exit codes: 0 ok, 1 mismatch, 2 usage, 3 unsupported, 4 missing dependency, 5 invalid input,
+70 a fault of hub itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+import hub
+from hub import terminal
+from hub.errors import HubError, ParityError, UnsupportedOps, UsageError
+
+if TYPE_CHECKING:
+    from parity.report import Report
+
+__all__ = ["app", "main"]
+
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+
+# Typer has a copy of click since 0.20 and uses the installed one before; this is the base of either's errors.
+_ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="hub",
+    help="Convert trained neural networks between frameworks, and prove every conversion.",
+    epilog="Exit codes: 0 ok, 1 mismatch, 2 usage, 3 unsupported, 4 missing dependency, 5 invalid input.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+SOURCE_HELP = "A model file, or a pair of files as STRUCTURE,WEIGHTS (arch.json,weights.h5)."
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for errors too.")]
+From = Annotated[str | None, typer.Option("--source", metavar="FORMAT", help="Format of SRC, if it cannot be told.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"hub {hub.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(UsageError.exit_code)
+
+
+@app.command(short_help="Convert a model, and prove the result.")
+def convert(
+    src: Annotated[str, typer.Argument(metavar="SRC", help=SOURCE_HELP)],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="File to write; its suffix chooses the target.")],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FORMAT", help="Target format, in place of the suffix.")
+    ] = None,
+    source: From = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME:1x224x224x3", help="Shape of an input; ? for a free size. Repeatable."),
+    ] = None,
+    output: Annotated[
+        list[str] | None, typer.Option("--output", metavar="NAME", help="End at this layer or value. Repeatable.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare source, ONNX and target.")] = True,
+    opset: Annotated[int | None, typer.Option("--opset", metavar="N", help="ONNX opset to write.")] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow what executes code of the source, such as pickles.")
+    ] = False,
+    keep_rejected: Annotated[
+        bool, typer.Option("--keep-rejected", help="Keep files that failed the check, as *.rejected.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert SRC to DST and compare the two on the same numbers."""
+    options = {} if opset is None else {"opset": opset}
+    with terminal.progress(quiet=as_json) as progress:
+        result = hub.convert(
+            _source(src),
+            dst,
+            to=to,
+            source=source,
+            inputs=_shapes(input_ or []),
+            outputs=output or None,
+            check=check,
+            trust=trust,
+            keep_rejected=keep_rejected,
+            progress=progress,
+            **options,
+        )
+    if as_json:
+        terminal.show_json({"ok": True, **result.to_dict()})
+    else:
+        terminal.show_conversion(result)
+
+
+@app.command(short_help="Compare two models, each in its own runtime.")
+def check(
+    a: Annotated[str, typer.Argument(metavar="A", help=f"The reference. {SOURCE_HELP} Or recorded outputs, an .npz.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What to compare with it. A .py file is executed.")],
+    layers: Annotated[bool, typer.Option("--layers", help="Compare the outputs of layers known to both, too.")] = False,
+    rtol: Annotated[float | None, typer.Option("--rtol", min=0, help="Relative to the spread of an output.")] = None,
+    atol: Annotated[float | None, typer.Option("--atol", min=0, help="Absolute, added to it.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the generated inputs.")] = 0,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", metavar="FILE", help="Inputs, as .npz (by name) or .npy (one array).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run A and B, each in its own runtime, on the same numbers and compare all outputs."""
+    with terminal.progress(quiet=as_json) as progress:
+        progress("running both models")
+        report = hub.check(_source(a), _source(b), inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed)
+    code = _exit_code(report)
+    if as_json:
+        terminal.show_json({**report.to_dict(), "exit_code": code})
+    else:
+        terminal.show_report(report)
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Show what is in a model; what would a target refuse?")
+def inspect(
+    src: Annotated[str, typer.Argument(metavar="SRC", help=SOURCE_HELP)],
+    target: Annotated[
+        str | None, typer.Option("--for", metavar="TARGET", help="What would this format refuse?")
+    ] = None,
+    source: From = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is in a model and, with --for, what a target would refuse of it. Nothing is written."""
+    with terminal.progress(quiet=as_json) as progress:
+        progress("reading")
+        result = hub.inspect(_source(src), to=target, source=source)
+    if as_json:
+        terminal.show_json(result.to_dict())
+    else:
+        terminal.show_text(str(result))
+    raise typer.Exit(0 if result.ok else UnsupportedOps.exit_code)
+
+
+@app.command(short_help="List what can be read and written.")
+def formats(as_json: Json = False) -> None:
+    """List what can be read and written, and what each needs."""
+    table = hub.formats()
+    if as_json:
+        terminal.show_json(table.to_dict())
+    else:
+        terminal.show_formats(table)
+
+
+def _source(text: str) -> Any:
+    """A path, or the pair of paths that `structure,weights` is, unless a file has that very name."""
+    parts = text.split(",")
+    if len(parts) == 2 and all(parts) and not Path(text).exists():
+        return (Path(parts[0]), Path(parts[1]))
+    return Path(text)
+
+
+def _shapes(texts: Sequence[str]) -> dict[str, list[int | str | None]] | None:
+    """`name:1x?xNx3` to {name: [1, None, "N", 3]}. The name may hold colons."""
+    shapes: dict[str, list[int | str | None]] = {}
+    for text in texts:
+        name, colon, dims = text.rpartition(":")
+        parts = dims.split("x")
+        if not colon or not name or not all(re.fullmatch(r"\d{1,9}|\?|[A-Za-z_]\w*", part) for part in parts):
+            raise UsageError(f"--input {text}: write it as NAME:1x224x224x3, with ? for a free size")
+        if name in shapes:
+            raise UsageError(f"--input {name} is given twice")
+        shapes[name] = [int(part) if part.isdigit() else None if part == "?" else part for part in parts]
+    return shapes or None
+
+
+def _exit_code(report: Report) -> int:
+    """Of a check. One that proved nothing ends with the code of what was in its way."""
+    if report.ok:
+        return 0
+    if not report.mismatches:
+        reasons = {item.why for item in report.not_compared}
+        for why, code in (("missing dependency", 4), ("not loadable", 5), ("no runtime", 3)):
+            if why in reasons:
+                return code
+    return ParityError.exit_code
+
+
+# -- the one boundary between exceptions and the user ------------------------------------------------
+
+
+def main() -> NoReturn:
+    """The command `hub`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code = _run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command line `arguments` and return its exit code; no exception leaves it."""
+    as_json = "--json" in arguments
+    try:
+        return app(arguments, prog_name="hub", standalone_mode=False) or 0
+    except HubError as error:
+        _show(error, str(error), error.exit_code, as_json)
+        return error.exit_code
+    except _ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"\n{context.command_path} --help shows how it is used" if context is not None else ""
+        _show(error, error.format_message() + hint, UsageError.exit_code, as_json)
+        return UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        terminal.show_error("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 (a fault of hub: said in one line, never as a traceback)
+        text = f"internal error: {type(error).__name__}: {error}\nplease report it; HUB_TRACEBACK=1 shows where it is"
+        _show(error, text, EXIT_INTERNAL, as_json)
+        return EXIT_INTERNAL
+
+
+def _show(error: BaseException, message: str, code: int, as_json: bool) -> None:
+    if os.environ.get("HUB_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+    if as_json:
+        data: dict[str, Any] = {"type": type(error).__name__, "message": message, "exit_code": code}
+        if isinstance(error, UnsupportedOps):
+            from dataclasses import asdict
+
+            data["ops"] = [asdict(op) for op in error.ops]
+        if isinstance(error, ParityError):
+            data["report"] = error.report.to_dict()
+        terminal.show_json({"ok": False, "error": data})
+    elif isinstance(error, ParityError):
+        terminal.show_error(message.split("\n", 1)[0])
+        terminal.show_report(error.report, error=True)
+    else:
+        terminal.show_error(message)

@@ -1,0 +1,147 @@
+"""What the command line shows: plain text in a pipe, colour and fitted tables on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hub.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hub.convert import Conversion
+    from hub.formats import FormatTable
+    from parity.report import Report
+
+__all__ = ["progress", "show_conversion", "show_error", "show_formats", "show_json", "show_report", "show_text"]
+
+_COLOURS = {"ok": "green", "yes": "green", "MISMATCH": "bold red", "NOT COMPARED": "bold yellow"}
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A function to be called with the name of each stage: a spinner on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as status:
+        yield lambda stage: status.update(Text(printable(stage), style="dim"))
+
+
+def show_json(data: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    typer.echo(json.dumps(data, indent=2, default=str))
+
+
+def show_text(text: str) -> None:
+    """Plain text, as wide as it is."""
+    Output().line(printable(text, lines=True))
+
+
+def show_formats(table: FormatTable) -> None:
+    """The table of formats."""
+    Output().table(table.HEADER, table.cells())
+
+
+def show_conversion(conversion: Conversion) -> None:
+    """What was written, what to know, and the verdict last."""
+    out = Output()
+    for path in conversion.paths:
+        out.line(f"wrote {printable(str(path))} ({_size(path)})")
+    for warning in conversion.warnings:
+        out.line(f"warning: {printable(warning)}", "yellow")
+    if conversion.report is None:
+        out.line("NOT CHECKED: --no-check", "bold yellow")
+    else:
+        show_report(conversion.report)
+
+
+def show_report(report: Report, *, error: bool = False) -> None:
+    """The tables, then everything that was not compared, then the verdict."""
+    out = Output(error)
+    for between, header, rows, remarks in report.tables():
+        out.line(between, "bold")
+        out.table(header, rows)
+        for remark in remarks:
+            out.line(f"  {remark}")
+    for line in report.footer():
+        out.line(line, "dim")
+    for item in report.not_compared:
+        out.line(f"NOT COMPARED: {printable(str(item))}", "bold yellow")
+    out.line(report.verdict, "bold red" if report.mismatches else "bold green" if report.ok else "bold yellow")
+
+
+def show_error(message: str) -> None:
+    """`error: ...` on standard error; every line but the first is left as the message has it."""
+    Output(error=True).line("error: " + printable(message, lines=True), "red")
+
+
+class Output:
+    """Standard output or standard error: Rich on a terminal, plain lines in a pipe or a file."""
+
+    def __init__(self, error: bool = False) -> None:
+        self.error = error
+        self.console: Console | None = None
+        if (sys.stderr if error else sys.stdout).isatty():
+            from rich.console import Console
+
+            self.console = Console(stderr=error, highlight=False, emoji=False)
+
+    def line(self, text: str, style: str = "") -> None:
+        """One line, or several, never wrapped and never read as markup."""
+        if self.console is None:
+            typer.echo(text, err=self.error)
+            return
+        from rich.text import Text
+
+        self.console.print(Text(text, style=style), soft_wrap=True)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns of numbers to the right; on a terminal fitted to its width."""
+        numbers = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
+        if self.console is None:
+            widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+            for row in (header, *rows):
+                cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numbers, strict=True)]
+                self.line(("  " + "  ".join(cells)).rstrip())
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=SIMPLE_HEAD, show_edge=False, header_style="dim")
+        for title, number in zip(header, numbers, strict=True):
+            table.add_column(title, justify="right" if number else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+        self.console.print(table)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"
+    return True
+
+
+def _size(path: Path) -> str:
+    try:
+        size = float(path.stat().st_size)
+    except OSError:
+        return "gone"
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
