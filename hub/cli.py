@@ -29,6 +29,7 @@ __all__ = ["app", "main"]
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
 
 # Typer has a copy of click since 0.20 and uses the installed one before; this is the base of either's errors.
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -209,8 +210,14 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _pipe_closed()
     sys.exit(code)
+
+
+def _pipe_closed() -> int:
+    """Nothing more can be said: end as a program does that SIGPIPE ends, without a word at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return EXIT_PIPE
 
 
 def _run(arguments: list[str]) -> int:
@@ -229,9 +236,8 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         terminal.show_error("interrupted")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit):  # whoever read the pipe has gone; Typer exits on it
+        return _pipe_closed()
     except Exception as error:  # noqa: BLE001 (a fault of hub: said in one line, never as a traceback)
         text = f"internal error: {type(error).__name__}: {error}\nplease report it; HUB_TRACEBACK=1 shows where it is"
         _show(error, text, EXIT_INTERNAL, as_json)

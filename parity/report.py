@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
-from itertools import groupby
 from typing import Any, Literal
 
+from hub.text import printable
 from parity.compare import Row
 
 __all__ = ["NotCompared", "Report"]
@@ -105,14 +105,12 @@ class Report:
 
     def __str__(self) -> str:
         lines = [self.verdict]
-        lines += [f"  not compared: {_plain(str(item))}" for item in self.not_compared]
-        for between, rows in self._tables():
-            table = [_HEADER, *map(_cells, rows)]
-            widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADER))]
-            lines += ["", _plain(between)]
-            lines += ["  " + "  ".join(map(_justify, cells, widths, range(len(cells)))).rstrip() for cells in table]
-            lines += [f"  {_plain(_what(row))}: {_plain(row.reason)}" for row in rows if row.reason and not _shown(row)]
-        lines += ["", *self._footer()]
+        lines += [f"  not compared: {printable(str(item))}" for item in self.not_compared]
+        for between, header, rows, remarks in self.tables():
+            widths = [max(len(cells[i]) for cells in (header, *rows)) for i in range(len(header))]
+            table = ["  ".join(map(_justify, cells, widths, range(len(cells)))) for cells in (header, *rows)]
+            lines += ["", between, *(f"  {line}".rstrip() for line in (*table, *remarks))]
+        lines += ["", *self.footer()]
         return "\n".join(lines).rstrip()
 
     def __repr__(self) -> str:
@@ -125,30 +123,29 @@ class Report:
         if self.not_compared:
             items = "".join(f"<li><b>{escape(item.what)}</b>: {escape(item.reason)}</li>" for item in self.not_compared)
             parts.append(f'<div class="notcompared"><b>Not compared</b><ul>{items}</ul></div>')
-        for between, rows in self._tables():
-            head = "".join(f"<th>{escape(cell)}</th>" for cell in (*_HEADER, "reason"))
-            body = "".join(_html_row(row) for row in rows)
+        for between, header, _, _ in self.tables():
+            head = "".join(f"<th>{escape(cell)}</th>" for cell in (*header, "reason"))
+            body = "".join(_html_row(row) for row in self.rows if printable(row.between) == between)
             parts.append(f"<p>{escape(between)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-        parts.append("".join(f"<p><small>{escape(line)}</small></p>" for line in self._footer()))
+        parts.append("".join(f"<p><small>{escape(line)}</small></p>" for line in self.footer()))
         return "".join(parts) + "</div>"
 
-    def _tables(self) -> Iterator[tuple[str, list[Row]]]:
-        between: Callable[[Row], str] = lambda row: row.between  # noqa: E731 (typed key function)
-        for key, rows in groupby(sorted(self.rows, key=lambda row: self._order().index(row.between)), key=between):
-            yield key, list(rows)
+    def tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]]:
+        """For each two sides: who they are, a header, rows of text, and remarks on rows; all of it printable."""
+        for between in dict.fromkeys(row.between for row in self.rows):
+            rows = [row for row in self.rows if row.between == between]
+            remarks = [f"{_what(row)}: {row.reason}" for row in rows if row.reason and not _shown(row)]
+            yield printable(between), _HEADER, [_cells(row) for row in rows], [printable(remark) for remark in remarks]
 
-    def _order(self) -> list[str]:
-        return list(dict.fromkeys(row.between for row in self.rows))
-
-    def _footer(self) -> list[str]:
-        lines = [_plain(note) for note in self.notes]
+    def footer(self) -> list[str]:
+        """Notes, inputs and versions, printable."""
+        lines = [printable(note) for note in self.notes]
         if self.inputs:
             made = "given" if self.seed is None else f"seed {self.seed}"
-            lines.append(f"inputs ({made}): " + ", ".join(f"{_plain(n)} {kind}" for n, kind in self.inputs.items()))
+            lines.append(f"inputs ({made}): " + ", ".join(f"{printable(n)} {kind}" for n, kind in self.inputs.items()))
         if self.versions:
-            lines.append(
-                "versions: " + ", ".join(f"{name} {version}".strip() for name, version in self.versions.items())
-            )
+            text = ", ".join(f"{name} {version}".strip() for name, version in self.versions.items())
+            lines.append(f"versions: {printable(text)}")
         return lines
 
 
@@ -188,7 +185,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
     op = "" if row.kind == "before activation" else row.op
     verdict = row.verdict if row.verdict == "ok" else row.verdict.upper()
-    return (_plain(name), _plain(op) or "-", row.dtype, shape, *numbers, cosine, verdict)
+    return (printable(name), printable(op) or "-", row.dtype, shape, *numbers, cosine, verdict)
 
 
 def _justify(text: str, width: int, column: int) -> str:
@@ -204,11 +201,6 @@ def _html_row(row: Row) -> str:
     ]
     columns = "".join(f"<td {mark}>{escape(text)}</td>" for mark, text in zip(marks, cells, strict=True))
     return f"<tr>{columns}<td>{escape(row.reason)}</td></tr>"
-
-
-def _plain(text: str) -> str:
-    """Text from a model, harmless on a terminal: control characters are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def joined(names: Sequence[str], limit: int = 6) -> str:

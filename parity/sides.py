@@ -104,7 +104,11 @@ def labels(a: Any, b: Any) -> list[str]:
     def label(source: Any) -> str:
         if isinstance(source, (tuple, list)) and source:
             return label(source[0])
-        return Path(source).name if isinstance(source, (str, os.PathLike)) else f"{type(source).__module__.split(chr(46))[0]}.{type(source).__name__}"
+        return (
+            Path(source).name
+            if isinstance(source, (str, os.PathLike))
+            else f"{type(source).__module__.split(chr(46))[0]}.{type(source).__name__}"
+        )
 
     labels = [label(a), label(b)]
     return labels if labels[0] != labels[1] else [f"{labels[0]} (first)", f"{labels[1]} (second)"]
