@@ -43,7 +43,9 @@ class Text:
             return f"{self.self_name}{expression.member.name}{expression.suffix}"
         if isinstance(expression, Literal):
             if isinstance(expression.value, Parameter):
-                return f"{self.self_name}{expression.value.name}"
+                name = f"{self.self_name}{expression.value.name}"
+                factor = expression.value.factor
+                return name if factor == 1 else f"({factor} * {name})"
             return literal(expression.value)
         text = self._fill(expression)
         return f"({text})" if expression.precedence < floor else text
@@ -91,7 +93,7 @@ def function_body(scope: Scope, text: Text, taken: set[str]) -> list[str]:
         if index == last and whole:
             return [*lines, f"return {right}"]
         left = ", ".join(text.locals[v] for v in step.outputs)
-        lines.append(f"{left} = {right}" if len(step.outputs) > 1 else f"{left} = {right}")
+        lines.append(f"{left} = {right}")
     return [*lines, "return " + ", ".join(text.of(r) for r in results)]
 
 
@@ -113,7 +115,7 @@ def _nested(scope: Scope, text: Text) -> tuple[list[Step], list[Expression]]:
             and len(previous.outputs) == 1
             and count[previous.outputs[0]] == 1
             and _outer(expression) == previous.outputs[0]
-            and previous.expression.chains
+            and (previous.expression.chains or previous.expression.template == "{} + {}")
             and _levels(previous.expression) + 1 <= _NESTING
             and _starts_new_line(expression, previous.expression)
             and _length(expression, text) + _length(previous.expression, text) <= _INLINE_WIDTH
@@ -135,7 +137,7 @@ def _outer(expression: Op) -> Variable | None:
 def _starts_new_line(outer: Op, inner: Op) -> bool:
     """Activations go around what they follow, normalizations around a convolution; no more."""
     if _member_type(outer) is None:
-        return _member_type(inner) is not None
+        return _member_type(inner) is not None or inner.template == "{} + {}"
     kind = _member_type(outer) or ""
     return "Norm" in kind and any(word in (_member_type(inner) or "") for word in ("Conv", "Linear"))
 
@@ -212,14 +214,18 @@ def _name_locals(
             if key not in names:
                 busy = {names[lineage[v]] for v, until in live.items() if until > index}
                 busy |= {names[lineage[v]] for v in step.outputs if lineage[v] in names}
-                base = _base(ends.get(key), size[key], "x" not in busy)
+                family = {v for v, k in lineage.items() if k == key}
+                base = _base(ends.get(key), family, size[key], "x" not in busy)
                 names[key] = unique(base, busy | taken | held)
             live[output] = last_use.get(output, index)
             text.locals[output] = names[key]
 
 
-def _base(end: Step | None, size: int, free: bool) -> str:
-    template = end.expression.template if end is not None and isinstance(end.expression, Op) else ""
+def _base(end: Step | None, lineage: set[Variable], size: int, free: bool) -> str:
+    template = ""
+    for part in expressions(end.expression) if end is not None else ():
+        if isinstance(part, Op) and any(isinstance(a, Use) and a.variable in lineage for a in part.arguments):
+            template = part.template
     if "torch.cat" in template:
         return "branch"
     if free:

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Code", "class_name", "identifier", "literal", "prose", "tokens", "unique"]
+__all__ = ["Code", "class_name", "common", "identifier", "literal", "prose", "tokens", "unique"]
 
 _MAX_IDENTIFIER = 60
 _PYTHON = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins))
@@ -31,13 +31,23 @@ def tokens(name: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[A-Za-z0-9]+", ascii_name))
 
 
+def common(words: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The words that all names begin with."""
+    shared = []
+    for column in zip(*words, strict=False):
+        if len(set(column)) != 1:
+            break
+        shared.append(column[0])
+    return tuple(shared)
+
+
 def identifier(name: str, reserved: Iterable[str] = (), fallback: str = "layer") -> str:
     """A legal, unsurprising Python name in ASCII made of the words of `name`.
 
     Words that begin with a digit go to the end of what follows them (`1_conv` gives `conv1`); a
     keyword, a builtin or a reserved name gets an underscore.
     """
-    words = [word for word in tokens(name)]
+    words = list(tokens(name))
     lead: list[str] = []
     while words and words[0][0].isdigit():
         lead.append(words.pop(0))

@@ -50,9 +50,10 @@ class Variable:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A value of a literal: the constructor parameter `name` of the class around it."""
+    """A value of a literal: the constructor parameter `name` of the class around it, times `factor`."""
 
     name: str
+    factor: int = 1
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporters.codegen.body import Text, function_body
-from exporters.codegen.layout import lay_out, wrap_prose
-from exporters.codegen.names import Code, literal
+from exporters.codegen.layout import lay_out
+from exporters.codegen.names import Code, literal, prose
 from exporters.codegen.program import (
     Argument,
     Block,
-    Expression,
     Member,
     Op,
     Parameter,
@@ -101,7 +100,6 @@ class Program:
     blocks: list[Block]
     docstring: list[str]
     inputs: list[str]
-    attributes: list[Argument]
 
 
 def source(program: Program) -> str:
@@ -163,12 +161,13 @@ def _block_class(block: Block) -> list[str]:
     names = _input_names(block.scope)
     used = _runtime_parameters(block.scope)
     stored = [p for p in block.parameters if p.name in used]
-    return _class(block.name, [block_summary(block)], block.parameters, stored, block.slots, block.scope, names)
+    return _class(block.name, [_where(block)], block.parameters, stored, block.slots, block.scope, names)
 
 
-def block_summary(block: Block) -> str:
-    """One line on where the block occurs."""
-    return wrap_prose(f"Occurs {len(block.instances)} times.", 0)[0] if not block.layers else block.layers[0]
+def _where(block: Block) -> str:
+    names = list(dict.fromkeys(prose(i.hint, 40) for i in block.instances))
+    shown = ", ".join(names[:3]) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+    return f"Used for {shown}."
 
 
 def _root_class(program: Program) -> list[str]:
@@ -269,23 +268,13 @@ def _same(a: object, b: object) -> bool:
 
 def value_text(value: object) -> str:
     """A literal, or the name of the parameter that it is."""
-    return value.name if isinstance(value, Parameter) else literal(value)
+    if isinstance(value, Parameter):
+        return value.name if value.factor == 1 else f"{value.factor} * {value.name}"
+    return literal(value)
 
 
 def _zeros(member: Member) -> str:
     shape = member.arguments[0].value
-    sizes = ", ".join(str(int(d)) for d in shape) if shape else "()"
+    sizes = ", ".join(value_text(d) for d in shape) if shape else "()"
     dtype = "".join(f", dtype={value_text(a.value)}" for a in member.arguments[1:])
     return f"torch.zeros({sizes}{dtype})"
-
-
-def members_of(scope: Scope) -> list[Member]:
-    """The members that a scope uses, in the order of their first use."""
-    found: dict[Member, None] = {}
-    everything: Iterable[Expression] = [e for s in scope.steps for e in expressions(s.expression)]
-    everything = [*everything, *(e for r in scope.results for e in expressions(r))]
-    for expression in everything:
-        member = getattr(expression, "member", None)
-        if isinstance(member, Member):
-            found.setdefault(member)
-    return list(found)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from exporters.codegen.blocks import find_blocks, members_of
 from exporters.codegen.names import class_name, identifier, prose, unique
+from exporters.codegen.naming import name_blocks, name_members
 from exporters.codegen.program import Member
 from exporters.torch.emit import Emitter
 from exporters.torch.helpers import HELPERS
-from exporters.torch.source import LOCALS, MODULE_ATTRIBUTES, Program, members_of, source
+from exporters.torch.source import LOCALS, MODULE_ATTRIBUTES, Program, source
 from exporters.torch.values import Constant
 from exporters.torch.weights import write_safetensors
 from hub.errors import MissingDependency, UsageError
@@ -82,18 +84,14 @@ def generate(model: ir.Model) -> Program:
     """The program of a model, with every name final."""
     emitter = Emitter(model)
     scope = emitter.run()
+    blocks = find_blocks(scope)
     members = members_of(scope)
-    _name(members)
-    name = class_name(model.graph.name or "")
-    name = name + "_" if name in _TAKEN_CLASSES else name
+    classes = set(_TAKEN_CLASSES)
+    name = unique(class_name(model.graph.name or ""), classes)
+    name_members(members, MODULE_ATTRIBUTES)
+    name_blocks(blocks, MODULE_ATTRIBUTES, classes)
     inputs = _input_names([value.name or "" for value, _ in emitter.inputs])
-    return Program(name, scope, members, [], _docstring(model, emitter, inputs), inputs, [])
-
-
-def _name(members: Sequence[Member]) -> None:
-    taken = set(MODULE_ATTRIBUTES)
-    for member in members:
-        member.name = unique(identifier(member.hint, MODULE_ATTRIBUTES), taken)
+    return Program(name, scope, members, blocks, _docstring(model, emitter, inputs), inputs)
 
 
 def _input_names(names: Sequence[str]) -> list[str]:

@@ -1,0 +1,317 @@
+"""Repeated blocks become classes: the choice that saves the most lines, again and again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from exporters.codegen.candidates import Cache, candidates
+from exporters.codegen.groups import Column, Group
+from exporters.codegen.names import common, tokens
+from exporters.codegen.program import (
+    Argument,
+    Block,
+    Expression,
+    Literal,
+    Member,
+    Op,
+    Parameter,
+    Reference,
+    Scope,
+    Step,
+    Use,
+    Variable,
+    references,
+)
+
+__all__ = ["find_blocks", "members_of"]
+
+_OVERHEAD, _LEAST, _MOST_PARAMETERS, _ROUNDS = 9, 4, 8, 40
+
+
+def members_of(scope: Scope) -> list[Member]:
+    """The members that a scope uses, in the order of their first use."""
+    found: dict[Member, None] = {}
+    for step in scope.steps:
+        found.update(dict.fromkeys(references(step.expression)))
+    for result in scope.results:
+        found.update(dict.fromkeys(references(result)))
+    return list(found)
+
+
+def find_blocks(root: Scope) -> list[Block]:
+    """Rewrite `root` to use blocks; the blocks come in the order in which they need each other."""
+    blocks: list[Block] = []
+    cache: Cache = {}
+    for _ in range(_ROUNDS):
+        scopes = [root, *(block.scope for block in blocks)]
+        best = _best(scopes, cache)
+        if best is None:
+            break
+        blocks.append(_replace(best, blocks))
+    return _sorted(blocks)
+
+
+def _sorted(blocks: Sequence[Block]) -> list[Block]:
+    done: dict[Block, None] = {}
+
+    def visit(block: Block) -> None:
+        for slot in block.slots:
+            if slot.block is not None:
+                visit(slot.block)
+        done.setdefault(block)
+
+    for block in blocks:
+        visit(block)
+    return list(done)
+
+
+# --- choosing
+
+
+def _best(scopes: list[Scope], cache: Cache) -> list[Group] | None:
+    clusters: dict[Hashable, list[Group]] = defaultdict(list)
+    for group in candidates(scopes, cache):
+        clusters[group.key].append(group)
+    best: tuple[float, int, list[Group]] | None = None
+    for rank, groups in enumerate(clusters.values()):
+        apart = _apart(groups)
+        if len(apart) < 2:
+            continue
+        score = _score(apart)
+        if score >= _LEAST and (best is None or score > best[0]):
+            best = (score, -rank, apart)
+    return best[2] if best else None
+
+
+def _apart(groups: list[Group]) -> list[Group]:
+    """Groups that share no step, the ones that names support first."""
+    used: set[Step] = set()
+    chosen = []
+    for group in sorted(groups, key=lambda g: not g.named):
+        if not used.intersection(group.steps):
+            used.update(group.steps)
+            chosen.append(group)
+    return chosen
+
+
+def _score(groups: list[Group]) -> float:
+    lines = _lines(groups[0])
+    if len(groups[0].inputs) > 3:
+        return 0
+    parameters = len(_unified(groups))
+    if parameters > _MOST_PARAMETERS or not groups[0].members:
+        return 0
+    saved = len(groups) * (lines - 2.0) - lines - _OVERHEAD - max(0, parameters - 4) * 1.5
+    named = sum(group.named for group in groups) / len(groups)
+    return saved * (1 + 0.3 * named)
+
+
+def _lines(group: Group) -> float:
+    """About how many lines the group takes where it stands."""
+    total = float(len(group.members))
+    for step in group.steps:
+        inner = [m.type for m in references(step.expression)]
+        free = isinstance(step.expression, Op) and step.expression.chains
+        if not (free and (not inner or "Norm" in inner[0])):
+            total += 1
+    return total
+
+
+# --- parameters
+
+
+def _varies(values: Sequence[Any]) -> bool:
+    return any(isinstance(v, Parameter) for v in values) or any(
+        type(v) is not type(values[0]) or v != values[0] for v in values
+    )
+
+
+def _unified(groups: Sequence[Group]) -> list[list[int]]:
+    """The columns that differ between the groups, those that are always equal together."""
+    rows: dict[Hashable, list[int]] = {}
+    for number, column in enumerate(groups[0].columns):
+        values = tuple(group.columns[number].value for group in groups)
+        if _varies(values):
+            identity = tuple((type(v).__name__, v) for v in values)
+            rows.setdefault((column.kind, identity), []).append(number)
+    return list(rows.values())
+
+
+def _multiples(groups: Sequence[Group], rows: list[list[int]]) -> dict[int, tuple[int, int]]:
+    """Rows that are a fixed multiple of another: row -> (other row, factor)."""
+    result: dict[int, tuple[int, int]] = {}
+    kinds = [groups[0].columns[row[0]].kind for row in rows]
+    values = [[group.columns[row[0]].value for group in groups] for row in rows]
+    plain = [k == "channels" and all(type(v) is int for v in vs) for k, vs in zip(kinds, values, strict=True)]
+    for small in range(len(rows)):
+        if not plain[small] or small in result or len(set(values[small])) < 3 or min(values[small]) < 8:
+            continue
+        for large in range(len(rows)):
+            if large == small or not plain[large] or large in result:
+                continue
+            factor = values[large][0] // values[small][0]
+            if 2 <= factor <= 8 and all(b == factor * a for a, b in zip(values[small], values[large], strict=True)):
+                result[large] = (small, factor)
+    return result
+
+
+def _parameter_names(groups: Sequence[Group], rows: list[list[int]]) -> list[str]:
+    columns = groups[0].columns
+    sizes = [k for k, row in enumerate(rows) if columns[row[0]].kind == "channels"]
+    last = max((n for n, c in enumerate(columns) if c.name in ("out_channels", "out_features")), default=None)
+    first = next((n for n, c in enumerate(columns) if c.kind == "channels"), None)
+    names: list[str] = []
+    taken: set[str] = set()
+    for number, row in enumerate(rows):
+        name = columns[row[0]].name.rstrip("0123456789")
+        if number in sizes:
+            if len(sizes) == 1 and not (columns[row[0]].name == "in_channels" and len(row) == 1):
+                name = "channels" if len(row) > 1 else name
+            elif first in row:
+                name = "in_channels"
+            elif last in row:
+                name = "out_channels"
+            else:
+                name = "hidden_channels"
+        candidate, k = name, 2
+        while candidate in taken:
+            candidate, k = f"{name}{k}", k + 1
+        taken.add(candidate)
+        names.append(candidate)
+    return names
+
+
+# --- replacing
+
+
+def _replace(groups: list[Group], blocks: list[Block]) -> Block:
+    rows = _unified(groups)
+    multiples = _multiples(groups, rows)
+    kept = [k for k in range(len(rows)) if k not in multiples]
+    names = dict(zip(kept, _parameter_names(groups, [rows[k] for k in kept]), strict=True))
+    holes: dict[int, Parameter] = {}
+    for k, row in enumerate(rows):
+        base, factor = multiples.get(k, (k, 1))
+        holes.update(dict.fromkeys(row, Parameter(names[base], factor)))
+    columns = groups[0].columns
+    parameters = []
+    for k in kept:
+        column = columns[rows[k][0]]
+        values = [group.columns[rows[k][0]].value for group in groups]
+        parameters.append(_parameter(names[k], column, values))
+    parameters.sort(key=lambda p: (not p.required, not p.positional))
+    block = _template(groups[0], holes, parameters)
+    number = {names[k]: rows[k][0] for k in kept}
+    for group in groups:
+        arguments = [Argument(p.name, group.columns[number[p.name]].value, p.default, p.positional) for p in parameters]
+        _install(group, block, arguments, blocks)
+    return block
+
+
+def _parameter(name: str, column: Column, values: list[Any]) -> Argument:
+    sizes = column.kind == "channels"
+    argument = column.argument
+    plain = [v for v in values if not isinstance(v, Parameter)]
+    if argument is not None and not argument.required and not sizes and type(argument.default) in (int, float):
+        return Argument(name, plain, argument.default)
+    return Argument(name, plain, positional=sizes or name == "kernel_size")
+
+
+def _template(group: Group, holes: dict[int, Parameter], parameters: list[Argument]) -> Block:
+    """The body of the class, made from one of the groups."""
+    counter = iter(range(len(group.columns)))
+    variables: dict[Variable, Variable] = {}
+    slots: dict[Member, Member] = {}
+
+    def value(original: Any) -> Any:
+        if isinstance(original, (bool, str, list)) or original is None:
+            return original
+        number = next(counter)
+        return holes.get(number, original)
+
+    def variable(v: Variable) -> Variable:
+        return variables.setdefault(v, Variable(v.hint))
+
+    def slot(member: Member) -> Member:
+        if member not in slots:
+            copy = Member(member.kind, member.type, member.hint, [], dict(member.state), member.block)
+            slots[member] = copy
+            for a in member.arguments:
+                if a.name == "shape" and isinstance(a.value, tuple):
+                    new: Any = tuple(value(size) for size in a.value)
+                else:
+                    new = value(a.value)
+                copy.arguments.append(Argument(a.name, new, a.default, a.positional))
+        return slots[member]
+
+    def expression(e: Expression) -> Expression:
+        if isinstance(e, Use):
+            return Use(variable(e.variable))
+        if isinstance(e, Literal):
+            fixed = isinstance(e.value, tuple)
+            return Literal(e.value if fixed else value(e.value), e.name)
+        if isinstance(e, Reference):
+            return Reference(slot(e.member), e.suffix)
+        return Op(e.template, tuple(expression(a) for a in e.arguments), e.precedence, e.chains, e.helper)
+
+    steps = []
+    for step in group.steps:
+        right = expression(step.expression)
+        steps.append(Step(tuple(variable(o) for o in step.outputs), right, step.layer))
+    inputs = [variable(v) for v in group.inputs]
+    scope = Scope(steps, inputs, [Use(variable(group.output))])
+    return Block("", scope, [slots[m] for m in group.members], parameters)
+
+
+def _install(group: Group, block: Block, arguments: list[Argument], blocks: list[Block]) -> None:
+    """Put an instance of the block in the place of a group."""
+    scope = group.scope
+    assert scope is not None
+    member = Member("block", "", _hint(group), arguments, block=block, children=list(group.members))
+    layers = [step.layer for step in group.steps]
+    call = Op(
+        "{}(" + ", ".join(["{}"] * len(group.inputs)) + ")",
+        (Reference(member), *(Use(v) for v in group.inputs)),
+        chains=len(group.inputs) == 1,
+    )
+    new = Step((group.output,), call, member.hint)
+    gone = set(group.steps)
+    at = next(k for k, step in enumerate(scope.steps) if step in gone)
+    scope.steps = [s for s in scope.steps if s not in gone]
+    scope.steps.insert(at, new)
+    scope.order()
+    owner = next((b for b in blocks if b.scope is scope), None)
+    if owner is None:
+        block.instances.append(member)
+        block.layers.extend(layers)
+        return
+    old = {slot: k for k, slot in enumerate(owner.slots)}
+    owner.slots = members_of(scope)
+    picked = [old[m] for m in group.members]
+    for instance in owner.instances:
+        children = []
+        for slot in owner.slots:
+            if slot is member:
+                inner = [instance.children[k] for k in picked]
+                child = Member("block", "", _common(inner) or inner[0].hint, arguments, block=block, children=inner)
+                block.instances.append(child)
+                children.append(child)
+            else:
+                children.append(instance.children[old[slot]])
+        instance.children = children
+
+
+def _common(members: Sequence[Member]) -> str:
+    return "_".join(common([tokens(m.hint) for m in members]))
+
+
+def _hint(group: Group) -> str:
+    shared = _common(group.members)
+    if shared and len(group.members) > 1:
+        return shared
+    last = group.steps[-1]
+    if not references(last.expression) and len(set(group.steps)) > 4:
+        return last.layer
+    return group.members[0].hint
