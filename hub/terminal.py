@@ -71,7 +71,7 @@ def show_report(report: Report, *, error: bool = False) -> None:
     out = Output(error)
     for between, header, rows, remarks in report.tables():
         out.line(between, "bold")
-        out.table(header, rows)
+        out.table(header, rows, optional=("cosine", "max rel", "dtype", "op", "allowed", "of spread"))
         for remark in remarks:
             out.line(f"  {remark}")
     for line in report.footer():
@@ -106,8 +106,10 @@ class Output:
 
         self.console.print(Text(text, style=style), soft_wrap=True)
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns of numbers to the right; on a terminal fitted to its width."""
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str] = ()) -> None:
+        """Columns of numbers to the right. A terminal that is too narrow does without the `optional` ones."""
+        if self.console is not None:
+            header, rows = _fitted(header, rows, optional, self.console.width)
         numbers = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
         if self.console is None:
             widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
@@ -119,12 +121,26 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=SIMPLE_HEAD, show_edge=False, header_style="dim")
+        table = Table(box=SIMPLE_HEAD, show_edge=False, header_style="dim", padding=(0, 1), collapse_padding=True)
         for title, number in zip(header, numbers, strict=True):
             table.add_column(title, justify="right" if number else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
         self.console.print(table)
+
+
+def _fitted(
+    header: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str], width: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The table without as many of the `optional` columns as it takes to fit into `width`, first ones first."""
+    for title in (*optional, ""):
+        needed = sum(2 + max(len(row[i]) for row in (header, *rows)) for i in range(len(header)))
+        if needed <= width or title not in header:
+            continue
+        drop = list(header).index(title)
+        header = [*header[:drop], *header[drop + 1 :]]
+        rows = [[*row[:drop], *row[drop + 1 :]] for row in rows]
+    return header, rows
 
 
 def _is_number(text: str) -> bool:

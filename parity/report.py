@@ -51,8 +51,8 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Something was compared, and nothing differs. What was not compared is in `not_compared`."""
-        return not self.mismatches and any(row.verdict == "ok" for row in self.rows)
+        """An output was compared, and nothing differs. What was not compared is in `not_compared`."""
+        return not self.mismatches and any(row.verdict == "ok" and row.kind != "layer" for row in self.rows)
 
     @property
     def mismatches(self) -> list[Row]:
@@ -169,8 +169,8 @@ def _what(row: Row) -> str:
 
 
 def _shown(row: Row) -> bool:
-    """Whether the numbers of the table say what the reason says."""
-    return row.verdict == "mismatch" and row.max_abs is not None and bool(row.tolerance)
+    """Whether the reason is said elsewhere: by the numbers of the table, or under "not compared"."""
+    return row.verdict == "not compared" or (row.verdict == "mismatch" and bool(row.tolerance))
 
 
 def _cells(row: Row) -> tuple[str, ...]:

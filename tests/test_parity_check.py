@@ -17,6 +17,7 @@ from hub.formats import find
 from hub.model import Model
 from hub.onnxfile import save
 from parity.check import check, check_conversion
+from parity.compare import Row
 from parity.golden import save_golden
 from parity.report import Report
 
@@ -297,6 +298,12 @@ def test_the_report_escapes_what_comes_from_a_model(w: Weights) -> None:
     plain: Any = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert plain["ok"] is True
     assert plain["rows"][0]["verdict"] == "ok"
+
+
+def test_layers_alone_do_not_make_a_report_ok() -> None:
+    rows = [Row("y", "not compared"), Row("conv", "ok", kind="layer")]
+    assert not Report(rows=rows).ok
+    assert Report(rows=[*rows, Row("y", "ok", kind="before activation")]).ok
 
 
 def test_an_empty_report_is_not_ok() -> None:
