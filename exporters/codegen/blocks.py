@@ -89,6 +89,8 @@ def _apart(groups: list[Group]) -> list[Group]:
     """Groups that share no step, the ones that names support first."""
     used: set[Step] = set()
     chosen = []
+    if 2 * sum(group.named for group in groups) >= len(groups):  # then names mean something here
+        groups = [group for group in groups if group.named or _common(group.members)]
     for group in sorted(groups, key=lambda g: not g.named):
         if not used.intersection(group.steps):
             used.update(group.steps)

@@ -6,12 +6,21 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator
 
 from exporters.codegen.groups import Group, Index, describe, signature
-from exporters.codegen.names import common, tokens
+from exporters.codegen.names import bare, common, tokens
 from exporters.codegen.program import Scope, Step, references, uses
 
 __all__ = ["candidates"]
 
 _CHAIN, _SEGMENTS, _CONE, _ABSORB = 10, 4, 90, 2
+
+# Words of names that tell what a layer is and not where it stands.
+_GENERIC = frozenset(
+    """activation add average averagepool batch batchnorm batchnormalization bn clip concat concatenate conv
+    convd convolution dense depthwise dropout elu f fc flatten gelu gemm global globalaveragepool
+    identity lambda layer layernorm linear matmul max maxpool mul multiply n node normalization op
+    pad padding pointwise pool pooling prelu relu reshape separable sigmoid silu softmax sub swish
+    tanh transpose zero d""".split()
+)
 
 Cache = dict[frozenset[Step], Group | None]
 
@@ -42,13 +51,24 @@ def candidates(scopes: list[Scope], cache: Cache) -> Iterator[Group]:
 
 
 def _whole(group: Group, index: Index) -> bool:
-    """Whether no layer outside has a name that begins as the names of all members of the group do."""
+    """Whether the group is a whole as far as names tell.
+
+    It is one if no layer outside has a name that begins (or ends) as the names of all members do,
+    or if names tell nothing: there are none but generic ones such as `conv2d_7`.
+    """
     words = [tokens(m.hint) for m in group.members]
     shared = common(words)
-    if not shared or all(w.isdigit() for name in words for w in name[len(shared) :]):
-        return True
     inside = set(group.members)
-    return not any(m not in inside and tokens(m.hint)[: len(shared)] == shared for m in index.owners)
+    if shared:
+        if all(w.isdigit() for name in words for w in name[len(shared) :]):
+            return True
+        if not any(m not in inside and tokens(m.hint)[: len(shared)] == shared for m in index.owners):
+            return True
+    ending = common([name[::-1] for name in words])
+    if len(ending) >= 2:
+        return not any(m not in inside and tokens(m.hint)[::-1][: len(ending)] == ending for m in index.owners)
+    telling = sum(any(bare(w) and bare(w) not in _GENERIC for w in name) for name in words)
+    return not shared and 2 * telling < len(words)
 
 
 def _shape(steps: frozenset[Step], cheap: dict[Step, Hashable]) -> Hashable:

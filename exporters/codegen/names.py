@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Code", "class_name", "common", "identifier", "literal", "prose", "tokens", "unique"]
+__all__ = ["Code", "bare", "class_name", "common", "identifier", "literal", "prose", "tokens", "unique"]
 
 _MAX_IDENTIFIER = 60
 _PYTHON = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins))
@@ -29,6 +29,11 @@ def tokens(name: str) -> tuple[str, ...]:
     """The words of a layer name: split where it is not alphanumeric ASCII."""
     ascii_name = unicodedata.normalize("NFKD", name[:1000]).encode("ascii", "ignore").decode()
     return tuple(re.findall(r"[A-Za-z0-9]+", ascii_name))
+
+
+def bare(word: str) -> str:
+    """A word without its number: `conv2d` and `conv` of `conv2d_1`, `block` of `block2a`."""
+    return re.sub(r"\d+[a-z]?$", "", word).lower()
 
 
 def common(words: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

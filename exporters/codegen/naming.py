@@ -43,10 +43,10 @@ def name_members(members: Sequence[Member], reserved: Collection[str]) -> None:
         member.name = unique(identifier(member.hint, reserved), taken)
 
 
-def name_blocks(blocks: Sequence[Block], reserved: Collection[str], classes: set[str]) -> None:
+def name_blocks(blocks: Sequence[Block], reserved: Collection[str], classes: set[str], model: str = "") -> None:
     """Names of the classes, and of the members in them."""
     for block in blocks:
-        block.name = unique(_class(block), classes)
+        block.name = unique(_class(block, model.lower()), classes)
         _name_slots(block, reserved)
 
 
@@ -57,7 +57,7 @@ def _name_slots(block: Block, reserved: Collection[str]) -> None:
     rows = [_stripped([tokens(child.hint) for child in i.children]) for i in block.instances]
     bases = []
     for number, slot in enumerate(block.slots):
-        bases.append(_agreed([row[number] for row in rows]) or _kind(slot).lower() or "layer")
+        bases.append(_agreed([row[number] for row in rows]) or _kind(slot).removesuffix("Block").lower() or "layer")
     bases = [identifier(base, {*reserved, *(p.name for p in block.parameters)}) for base in bases]
     count = Counter(bases)
     seen: Counter[str] = Counter()
@@ -104,7 +104,7 @@ def _kind(member: Member) -> str:
     return next((short for word, short in _KINDS if word in member.type), "")
 
 
-def _class(block: Block) -> str:
+def _class(block: Block, model: str) -> str:
     """From the words that the instances' names share; else from what the block is made of."""
     content = _content(block)
     if content:
@@ -115,11 +115,9 @@ def _class(block: Block) -> str:
     for column in zip(*bare, strict=False):
         if len(set(column)) == 1:
             shared.append(column[0])
-    shared = [w for k, w in enumerate(shared) if w not in shared[:k]]
-    name = class_name("_".join(shared[-3:]), "")
-    if not name:
-        return "Block"
-    return name if name.lower().endswith("block") else f"{name}Block"
+    shared = [w for k, w in enumerate(shared) if w not in shared[:k] and w.lower() != "block"]
+    shared = [w for w in shared if w.lower() not in model] or shared
+    return class_name("_".join(shared[-3:]), "") + "Block"
 
 
 def _content(block: Block) -> str:

@@ -277,7 +277,7 @@ class Emitter:
     def operand(self, value: Operand, other: Operand, *, train: bool = False) -> Expression:
         """A tensor, or a Python number where a constant scalar means the same."""
         constant = self.constant(value)
-        if constant is not None and constant.size == 1 and not (train and _is_weight(constant)):
+        if constant is not None and constant.size == 1:
             shape = self.shape(other)
             wide = shape is not None and len(shape) >= len(constant.shape)
             if wide and self.constant(other) is None and constant.dtype in TORCH_DTYPES:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporters.codegen.body import Text, function_body
-from exporters.codegen.layout import lay_out
+from exporters.codegen.layout import WIDTH, lay_out
 from exporters.codegen.names import Code, literal, prose
 from exporters.codegen.program import (
     Argument,
@@ -165,9 +165,16 @@ def _block_class(block: Block) -> list[str]:
 
 
 def _where(block: Block) -> str:
-    names = list(dict.fromkeys(prose(i.hint, 40) for i in block.instances))
-    shown = ", ".join(names[:3]) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
-    return f"Used for {shown}."
+    """One line on where the block occurs."""
+    names = list(dict.fromkeys(prose(i.hint, 60) for i in block.instances))
+    count = len(block.instances)
+    for shown in (3, 2, 1):
+        text = ", ".join(names[:shown])
+        if len(names) > shown:
+            text += f" and {len(names) - shown} more"
+        if len(text) < 80:
+            return f"Used for {text}."
+    return f"Used {count} times."
 
 
 def _root_class(program: Program) -> list[str]:
@@ -252,7 +259,7 @@ def _construction(member: Member) -> list[str]:
 def construct(member: Member) -> str:
     """The call of a constructor."""
     if member.kind == "sequence":
-        return member.type
+        return _sequence(member)
     arguments = []
     for argument in member.arguments:
         if not argument.required and _same(argument.value, argument.default):
@@ -260,6 +267,33 @@ def construct(member: Member) -> str:
         text = value_text(argument.value)
         arguments.append(text if argument.positional else f"{argument.name}={text}")
     return f"{member.block.name if member.block else member.type}({', '.join(arguments)})"
+
+
+def _sequence(member: Member) -> str:
+    """A generator where the arguments follow a rule, else one constructor after the other."""
+    children = member.children
+    count = len(children)
+    varying: dict[str, str] = {}
+    for position, argument in enumerate(children[0].arguments):
+        values = [child.arguments[position].value for child in children]
+        if all(_same(v, values[0]) for v in values):
+            continue
+        step = values[1] - values[0] if type(values[0]) is int and type(values[1]) is int else 0
+        if not step or any(v != values[0] + k * step for k, v in enumerate(values)):
+            break
+        rule = "k" if step == 1 else f"{step} * k" if step > 0 else f"{-step} * k"
+        varying[argument.name] = f"{values[0]} {'+' if step > 0 else '-'} {rule}"
+    else:
+        first = children[0]
+        replaced = [
+            Argument(a.name, Code(varying[a.name]), positional=a.positional) if a.name in varying else a
+            for a in first.arguments
+        ]
+        element = construct(Member(first.kind, first.type, "", replaced, block=first.block))
+        text = f"nn.Sequential(*({element} for {'k' if varying else '_'} in range({count})))"
+        if len(text) + len(member.name) + 16 <= WIDTH:
+            return text
+    return f"nn.Sequential({', '.join(construct(child) for child in children)})"
 
 
 def _same(a: object, b: object) -> bool:

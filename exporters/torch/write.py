@@ -15,6 +15,7 @@ from exporters.codegen.blocks import find_blocks, members_of
 from exporters.codegen.names import class_name, identifier, prose, unique
 from exporters.codegen.naming import name_blocks, name_members
 from exporters.codegen.program import Member
+from exporters.codegen.sequences import join_sequences
 from exporters.torch.emit import Emitter
 from exporters.torch.helpers import HELPERS
 from exporters.torch.source import LOCALS, MODULE_ATTRIBUTES, Program, source
@@ -85,11 +86,12 @@ def generate(model: ir.Model) -> Program:
     emitter = Emitter(model)
     scope = emitter.run()
     blocks = find_blocks(scope)
+    join_sequences(scope)
     members = members_of(scope)
     classes = set(_TAKEN_CLASSES)
     name = unique(class_name(model.graph.name or ""), classes)
     name_members(members, MODULE_ATTRIBUTES)
-    name_blocks(blocks, MODULE_ATTRIBUTES, classes)
+    name_blocks(blocks, MODULE_ATTRIBUTES, classes, name)
     inputs = _input_names([value.name or "" for value, _ in emitter.inputs])
     return Program(name, scope, members, blocks, _docstring(model, emitter, inputs), inputs)
 
