@@ -164,6 +164,20 @@ def formats(as_json: Json = False) -> None:
         terminal.show_formats(table)
 
 
+@app.command(short_help="Convert the sample that ships with hub, and prove it.")
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.")] = Path("hub-demo"),
+) -> None:
+    """Convert a small trained Keras network to ONNX and to PyTorch code, and check it against recorded outputs."""
+    from hub.demo import demo as run
+
+    with terminal.progress() as progress:
+        progress("converting the sample")
+        result = run(folder)
+    terminal.show_text(str(result))
+    raise typer.Exit(_exit_code(result.report))
+
+
 def _source(text: str) -> Any:
     """A path, or the pair of paths that `structure,weights` is, unless a file has that very name."""
     parts = text.split(",")

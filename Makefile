@@ -1,0 +1,48 @@
+# make demo    convert the sample network and prove it (base install only)
+# make test    lint, type check and the whole test suite (all extras, in .venv)
+# make fast    the tests that take seconds
+# make docs    the generated tables of docs/
+# make bench   the benchmarks, into docs/benchmarks.md
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_FLAGS := --quiet --disable-pip-version-check
+export PIP_NO_INPUT = 1
+
+.PHONY: demo test fast lint check docs bench clean
+
+demo: .demo/installed
+	@.demo/venv/bin/hub demo .demo/output
+
+test: .venv/installed lint
+	.venv/bin/python -m pytest -n 2 --dist worksteal
+
+fast: .venv/installed
+	.venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+docs: .venv/installed
+	.venv/bin/python -m tools.tables
+
+bench: .venv/installed
+	.venv/bin/python -m benchmarks --write docs/benchmarks.md
+
+.demo/installed: pyproject.toml constraints.txt Makefile
+	@echo "setting up .demo (a virtual environment with the base install)"
+	@$(PYTHON) -m venv .demo/venv
+	@.demo/venv/bin/pip install $(PIP_FLAGS) -c constraints.txt -e .
+	@touch $@
+
+.venv/installed: pyproject.toml constraints.txt tests/requirements.txt Makefile
+	@echo "setting up .venv (a virtual environment with all extras; it takes minutes)"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install $(PIP_FLAGS) -c constraints.txt torch==2.13.0
+	@.venv/bin/pip install $(PIP_FLAGS) -c constraints.txt -e ".[all,dev]"
+	@.venv/bin/pip install $(PIP_FLAGS) --no-deps -r tests/requirements.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .demo build dist *.egg-info
