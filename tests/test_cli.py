@@ -236,6 +236,28 @@ def test_a_fault_of_hub_is_one_line_and_its_own_code(
     assert "\x1b" not in text
 
 
+def test_a_wrong_conversion_shows_the_report_and_ends_with_1(
+    w: Weights, model: Path, other: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import hub as package
+    from hub import cli
+
+    report = package.check(model, other)
+
+    def wrong(*arguments: Any, **options: Any) -> None:
+        raise package.ParityError(f"the numbers disagree; nothing was written\n{report}", report)
+
+    monkeypatch.setattr(package, "convert", wrong)
+    assert cli._run(["convert", str(model), "out.onnx"]) == 1
+    text = capsys.readouterr()
+    assert text.out == ""
+    assert text.err.startswith("error: the numbers disagree; nothing was written\n")
+    assert text.err.count("MISMATCH: 2 of 2") == 1
+    assert cli._run(["convert", str(model), "out.onnx", "--json"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert data["error"]["report"]["ok"] is False
+
+
 def test_a_pair_and_shapes() -> None:
     from hub.cli import _shapes, _source
 

@@ -200,4 +200,6 @@ def _spy(layer: Any, attribute: str, seen: list[Any], *, after: bool) -> Iterato
 def _numpy(tensor: Any) -> Array:
     if hasattr(tensor, "detach"):  # the torch backend
         tensor = tensor.detach().cpu()
+    if hasattr(tensor, "numpy"):  # TensorFlow and torch
+        tensor = tensor.numpy()
     return np.asarray(tensor)

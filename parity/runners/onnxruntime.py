@@ -17,22 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxRuntimeRunner", "available", "open"]
 
-_ACTIVATIONS = SQUASHING | frozenset(
-    {
-        "relu",
-        "leakyrelu",
-        "prelu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "thresholdedrelu",
-        "hardswish",
-        "swish",
-        "mish",
-        "clip",
-    }
+_COMPUTING = frozenset(
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "GroupNormalization"}
 )
+"""Operators that are a layer of their own in other frameworks; what follows them in a layer is its activation."""
 
 
 def available() -> str | None:
@@ -70,6 +58,7 @@ class OnnxRuntimeRunner(Description):
         initializers = model.graph.initializers
         self.inputs = [_port(value) for value in model.graph.inputs if value.name not in initializers]
         self._values = _layer_values(model.graph)
+        self._cores = _cores(model.graph, self._values)
         self.layers = {name: _op(value) for name, value in self._values.items()}
         self._before = _before_activations(model.graph)
         self.perms = {f"layer:{name}": perm for name, value in self._values.items() if (perm := _perm(value))}
@@ -83,8 +72,9 @@ class OnnxRuntimeRunner(Description):
         wanted = {}
         for tap in taps:
             kind, _, name = tap.partition(":")
-            if kind in ("layer", "core") and (value := self._values.get(name)) is not None:
-                wanted[tap] = value if kind == "layer" else _without_activation(value)
+            value = {"layer": self._values, "core": self._cores}.get(kind, {}).get(name)
+            if value is not None:
+                wanted[tap] = value
         if BEFORE in taps:
             wanted |= {f"before:{name}": value for name, (value, _, _) in self._before.items()}
         outputs = [str(value.name) for value in self.model.graph.outputs]
@@ -196,15 +186,27 @@ def _layer_values(graph: ir.Graph) -> dict[str, ir.Value]:
     return values
 
 
-def _without_activation(value: ir.Value) -> ir.Value:
-    """What goes into the activation at the end of a layer, `value` itself if there is none."""
-    node = value.producer()
-    while node is not None and node.op_type.lower() in _ACTIVATIONS and (source := node.inputs[0]) is not None:
-        before = source.producer()
-        if before is None or before.metadata_props.get("hub.layer") != node.metadata_props.get("hub.layer"):
-            break
-        value, node = source, before
-    return value
+def _cores(graph: ir.Graph, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+    """What each layer computes before its activation, if it includes one. A layer of several computing
+    operators has no such value, one of none is all there is."""
+    computing: dict[str, list[ir.Node]] = {}
+    for node in graph:
+        if node.op_type in _COMPUTING and (layer := node.metadata_props.get("hub.layer")):
+            computing.setdefault(layer, []).append(node)
+    cores = {name: value for name, value in values.items() if name not in computing}
+    for layer, nodes in computing.items():
+        if layer in values and len(nodes) == 1:
+            value = nodes[0].outputs[0]
+            users = [node for node, _ in value.uses()]
+            if len(users) == 1 and users[0].op_type == "Add" and _adds_weight(users[0], layer):
+                value = users[0].outputs[0]
+            cores[layer] = value
+    return cores
+
+
+def _adds_weight(node: ir.Node, layer: str) -> bool:
+    same = node.metadata_props.get("hub.layer") == layer
+    return same and any(value is not None and value.is_initializer() for value in node.inputs)
 
 
 def _transposes_one_of(value: ir.Value, others: Sequence[ir.Value]) -> bool:

@@ -84,8 +84,8 @@ class TorchRunner(Description):
             for p in parameters
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
         ]
-        self._modules = dict(module.named_modules())
-        self.layers = {name: type(child).__name__ for name, child in self._modules.items() if name}
+        self._modules = {name: part for name, part in module.named_modules() if name and not any(part.children())}
+        self.layers = {name: type(part).__name__ for name, part in self._modules.items()}
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""
