@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from hub.errors import InvalidModel, Refusal, UnsupportedOps
 
-__all__ = ["IR_VERSION", "LAYER", "LAYOUT", "OPSET", "PERMUTATION", "SOURCE_OP", "canonicalize", "layer_of"]
+__all__ = ["COLUMNS", "IR_VERSION", "LAYER", "LAYOUT", "OPSET", "PERMUTATION", "SOURCE_OP", "canonicalize", "layer_of"]
 
 OPSET = 25
 """The canonical opset of the default domain."""
@@ -44,6 +44,10 @@ LAYOUT = "hub.layout"
 
 PERMUTATION = "hub.perm"
 """Metadata of a value: the permutation that takes it back to the layout it has in the source."""
+
+COLUMNS = "hub.columns"
+"""Metadata of a flattened value whose columns are in another order than the source's: the sizes that
+were flattened, then the permutation of (batch, *sizes) that takes them back: `512,7,7;0,2,3,1`."""
 
 
 def layer_of(node: ir.Node) -> str:
@@ -73,7 +77,9 @@ def upgrade(model: ir.Model) -> None:
         imports[""] = OPSET
         return
     if opset < OLDEST_OPSET:
-        raise InvalidModel(f"ONNX opset {opset} is older than {OLDEST_OPSET}; export the model again with a later opset")
+        raise InvalidModel(
+            f"ONNX opset {opset} is older than {OLDEST_OPSET}; export the model again with a later opset"
+        )
     if opset > OPSET:
         _require_unchanged(model, opset)
         _relabel(model)
@@ -169,7 +175,14 @@ def explicit_pads(model: ir.Model) -> None:
     """
     for node in model.graph.all_nodes():
         mode = node.attributes.get_string("auto_pad", "NOTSET") if "auto_pad" in node.attributes else "NOTSET"
-        if mode == "NOTSET" or node.op_type not in ("Conv", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv"):
+        if mode == "NOTSET" or node.op_type not in (
+            "Conv",
+            "MaxPool",
+            "AveragePool",
+            "LpPool",
+            "ConvInteger",
+            "QLinearConv",
+        ):
             continue
         pads = _pads(node, mode)
         if pads is not None:

@@ -175,7 +175,7 @@ def demo(
         progress("converting the sample")
         result = run(folder)
     terminal.show_text(str(result))
-    raise typer.Exit(_exit_code(result.report))
+    raise typer.Exit(_exit_code(result.report) or (1 if result.code_report.mismatches else 0))
 
 
 def _source(text: str) -> Any:

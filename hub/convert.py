@@ -163,8 +163,8 @@ def convert(
 
             say("checking the numbers")
             target = result.object if staged is None else staged.path
-            result.report = check_conversion(src, reading, model, target, writing)
-            if not result.report.ok:
+            result.report = check_conversion(src, reading, model, target, writing, outputs=outputs)
+            if result.report.mismatches:
                 kept = staged.publish(".rejected") if staged is not None and keep_rejected else []
                 raise ParityError(_rejection(result.report, kept), result.report)
         if staged is not None:
@@ -281,7 +281,11 @@ def _split_options(
     for_writer = _keywords(writer)
     unknown = sorted(set(options) - for_reader - for_writer)
     if unknown:
-        parts = [f"{f.title}: {', '.join(sorted(k)) or 'none'}" for f, k in ((reading, for_reader), (writing, for_writer)) if f]
+        parts = [
+            f"{f.title}: {', '.join(sorted(k)) or 'none'}"
+            for f, k in ((reading, for_reader), (writing, for_writer))
+            if f
+        ]
         raise UsageError(f"unknown option {unknown[0]!r}; options are, for {'; for '.join(parts)}")
     return (
         {key: value for key, value in options.items() if key in for_reader},

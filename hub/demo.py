@@ -25,6 +25,7 @@ class Demo:
     about: dict[str, Any]
     paths: list[Path]
     report: Report
+    code_report: Report
     predicted: list[str]
     expected: list[str]
 
@@ -39,6 +40,8 @@ class Demo:
             f"images    {' '.join(self.expected)}",
             f"network   {' '.join(self.predicted)}   ({right} of {len(self.expected)} right)",
             "",
+            str(self.code_report),
+            "",
             str(self.report),
         ]
         return "\n".join(lines)
@@ -48,7 +51,8 @@ def demo(folder: str | Path) -> Demo:
     """Convert the sample to `digits.onnx`, `digits.py` and `digits.safetensors` in `folder`.
 
     The ONNX file is compared with outputs that Keras itself gave for 32 test images, so the proof
-    needs neither Keras nor TensorFlow. The folder is made if it is not there.
+    needs neither Keras nor TensorFlow. So is the PyTorch code, where PyTorch is installed. The folder
+    is made if it is not there.
     """
     import numpy as np
 
@@ -58,12 +62,20 @@ def demo(folder: str | Path) -> Demo:
     folder.mkdir(parents=True, exist_ok=True)
     about = json.loads((SAMPLES / "digits.json").read_text("utf-8"))
     source = SAMPLES / "digits.keras"
-    paths = [path for name in ("digits.onnx", "digits.py") for path in convert(source, folder / name, check=False).paths]
-    report = check(SAMPLES / "digits.npz", paths[0])
-    with np.load(SAMPLES / "digits.npz") as recorded:
+    paths = [
+        path for name in ("digits.onnx", "digits.py") for path in convert(source, folder / name, check=False).paths
+    ]
+    recording = SAMPLES / "digits.npz"
+    report, code_report = check(recording, paths[0]), check(recording, paths[1])
+    with np.load(recording) as recorded:
         images = recorded["inputs/image"]
     scores = next(iter(load(paths[0]).run(images).values()))
     labels = about["labels"]
     return Demo(
-        about, paths, report, [labels[int(i)] for i in scores.argmax(1)], [labels[i] for i in about["recorded"]]
+        about,
+        paths,
+        report,
+        code_report,
+        [labels[int(i)] for i in scores.argmax(1)],
+        [labels[i] for i in about["recorded"]],
     )

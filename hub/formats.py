@@ -19,7 +19,18 @@ from typing import Any
 
 from hub.errors import MissingDependency, UnknownFormat, UsageError
 
-__all__ = ["Format", "FormatRow", "FormatTable", "Source", "all_formats", "detect", "find", "for_target", "formats", "resolve"]
+__all__ = [
+    "Format",
+    "FormatRow",
+    "FormatTable",
+    "Source",
+    "all_formats",
+    "detect",
+    "find",
+    "for_target",
+    "formats",
+    "resolve",
+]
 
 ENTRY_POINTS = "hub.formats"
 DISTRIBUTION = "onnx-hub"
@@ -286,7 +297,14 @@ class FormatTable:
     def cells(self) -> list[tuple[str, ...]]:
         """The rows as text."""
         return [
-            (r.name, " ".join(r.read_suffixes) or "-", r.read, " ".join(r.write_suffixes) or "-", r.write, r.extra or "-")
+            (
+                r.name,
+                " ".join(r.read_suffixes) or "-",
+                r.read,
+                " ".join(r.write_suffixes) or "-",
+                r.write,
+                r.extra or "-",
+            )
             for r in self.rows
         ]
 
@@ -299,7 +317,9 @@ class FormatTable:
     def __str__(self) -> str:
         table = [self.HEADER, *self.cells()]
         widths = [max(len(row[i]) for row in table) for i in range(len(self.HEADER))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
     def _repr_html_(self) -> str:

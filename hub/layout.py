@@ -32,7 +32,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hub import tensors
-from hub.canonical import LAYER, PERMUTATION, SOURCE_OP
+from hub.canonical import COLUMNS, LAYER, PERMUTATION, SOURCE_OP
 
 __all__ = ["sink_transposes"]
 
@@ -106,7 +106,9 @@ class _Sinker:
         """What `value` is waiting for, if anything."""
         return None if value is None else self.waiting.get(value)
 
-    def wait(self, value: ir.Value, source: ir.Value, perm: Permutation, columns: tuple[int, ...] | None = None) -> None:
+    def wait(
+        self, value: ir.Value, source: ir.Value, perm: Permutation, columns: tuple[int, ...] | None = None
+    ) -> None:
         """Remember that the real `value` is Transpose(source, perm)."""
         if value is source and columns is None and perm == tuple(range(len(perm))):
             return
@@ -117,6 +119,8 @@ class _Sinker:
                 inverse = _inverse(perm)
                 value.shape = ir.Shape([shape[i] for i in inverse])
             self.note(value, perm)
+        elif value is source and columns is not None:
+            value.metadata_props[COLUMNS] = f"{','.join(map(str, columns))};{','.join(map(str, perm))}"
 
     def note(self, value: ir.Value, perm: Permutation) -> None:
         """Keep the way back to the source's layout true for a value that is now Transpose(itself, perm)."""
@@ -146,14 +150,20 @@ class _Sinker:
         """Insert the Transpose (or the equal Reshape) that makes a waiting value real."""
         anchor = entry.value.producer()
         origin = anchor or before
-        metadata = {key: origin.metadata_props[key] for key in (LAYER, SOURCE_OP) if origin and key in origin.metadata_props}
+        metadata = {
+            key: origin.metadata_props[key] for key in (LAYER, SOURCE_OP) if origin and key in origin.metadata_props
+        }
         base = entry.value.name or "value"
         if entry.columns is not None:
             return self.write_columns(entry, base, metadata, before)
         shape = entry.value.shape
         out_shape = None if shape is None else ir.Shape([shape[i] for i in entry.perm])
         name = self.fresh(f"{base}/transposed")
-        if out_shape is not None and _moves_only_ones(shape, entry.perm) and sum(not isinstance(d, int) for d in out_shape) <= 1:
+        if (
+            out_shape is not None
+            and _moves_only_ones(shape, entry.perm)
+            and sum(not isinstance(d, int) for d in out_shape) <= 1
+        ):
             target = [d if isinstance(d, int) else -1 for d in out_shape]
             # A Reshape of a Reshape is the second one.
             reshaped = anchor is not None and anchor.op_type == "Reshape"
@@ -164,6 +174,11 @@ class _Sinker:
             node = ir.node("Transpose", [entry.value], {"perm": list(entry.perm)}, name=name, metadata_props=metadata)
         result = node.outputs[0]
         result.name, result.shape, result.type = name, out_shape, entry.value.type
+        old = entry.value.metadata_props.get(PERMUTATION)
+        if old or entry.value.producer() is not None:
+            back = [entry.perm.index(int(i)) for i in old.split(",")] if old else list(_inverse(entry.perm))
+            if back != sorted(back):
+                result.metadata_props[PERMUTATION] = ",".join(map(str, back))
         self.insert(node, anchor, before)
         return result
 
@@ -228,7 +243,9 @@ class _Sinker:
             if value.const_value.size == 1:
                 return value
             split = (1,) * (rank - len(shape)) + tuple(shape)
-            self.written[key] = self.constant(tensors.view(value.const_value, permutation, split), f"{value.name}/transposed")
+            self.written[key] = self.constant(
+                tensors.view(value.const_value, permutation, split), f"{value.name}/transposed"
+            )
         return self.written[key]
 
     # -- the end --------------------------------------------------------------------------------
@@ -363,7 +380,7 @@ def _reduce(s: _Sinker, node: ir.Node) -> bool:
         return False
     rank = len(entry.perm)
     axes = [axis % rank for axis in axes]
-    keep = node.attributes.get_int("keepdims", 1) if node.op_type != "Squeeze" else 0
+    keep = node.op_type != "Squeeze" and bool(node.attributes.get_int("keepdims", 1))
     left = [entry.perm[i] for i in range(rank) if i not in axes]
     node.replace_input_with(0, entry.value)
     node.replace_input_with(1, s.constant(np.array(sorted(entry.perm[a] for a in axes), np.int64), f"{node.name}/axes"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from hub.canonical import LAYER, LAYOUT, PERMUTATION, layer_of
+from hub.canonical import COLUMNS, LAYER, LAYOUT, PERMUTATION, layer_of, tidy
 from hub.errors import HubError, UsageError
 
 __all__ = ["Model", "TensorInfo"]
@@ -175,7 +176,9 @@ def session(model: ir.Model, *, optimize: bool = False, taps: Sequence[str] = ()
     with tempfile.TemporaryDirectory(prefix="hub-") as folder:
         path = Path(folder) / "model.onnx"
         try:
-            model.graph.outputs.extend(values[tap] for tap in dict.fromkeys(taps) if tap in values and tap not in present)
+            model.graph.outputs.extend(
+                values[tap] for tap in dict.fromkeys(taps) if tap in values and tap not in present
+            )
             onnxfile.save(model, path)
         finally:
             model.graph.outputs[:] = outputs
@@ -221,15 +224,38 @@ def select_outputs(model: ir.Model, names: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, [*by_layer, *(n for n in values if n)], 5, 0.5)
             raise UsageError(f"there is no output or layer {name!r}; near are {', '.join(near) or 'none'}")
         chosen.append((name, value))
-    kept = {value.name: value for value in graph.outputs}
+    before = {value.name for value in graph.outputs}
     graph.outputs.clear()
     for name, value in chosen:
-        if value.name not in kept and PERMUTATION in value.metadata_props:
-            perm = [int(i) for i in value.metadata_props[PERMUTATION].split(",")]
-            node = ir.node("Transpose", [value], {"perm": perm}, name=f"{name}/output")
-            out = node.outputs[0]
-            out.name, out.type = f"{name}/output", value.type
-            out.shape = None if value.shape is None else ir.Shape([value.shape[i] for i in perm])
-            graph.append(node)
-            value = out
-        graph.outputs.append(value)
+        graph.outputs.append(value if value.name in before else _as_in_source(graph, value, name))
+    tidy(model)
+
+
+def _as_in_source(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
+    """`value` in the layout that it has in the source, by the nodes that this takes."""
+    steps: list[tuple[str, list[int]]] = []
+    if PERMUTATION in value.metadata_props:
+        steps = [("Transpose", [int(i) for i in value.metadata_props[PERMUTATION].split(",")])]
+    elif COLUMNS in value.metadata_props:
+        sizes, perm = ([int(i) for i in part.split(",")] for part in value.metadata_props[COLUMNS].split(";"))
+        steps = [("Reshape", [0, *sizes]), ("Transpose", perm), ("Reshape", [0, math.prod(sizes)])]
+    for number, (op_type, argument) in enumerate(steps):
+        label = f"{name}/output" if number == len(steps) - 1 else f"{name}/output_{number}"
+        shape = list(value.shape) if value.shape is not None else None
+        if op_type == "Transpose":
+            node = ir.node("Transpose", [value], {"perm": argument}, name=label)
+            shape = None if shape is None else [shape[i] for i in argument]
+        else:
+            target = ir.Value(
+                name=f"{label}/shape",
+                const_value=ir.tensor(np.array(argument, np.int64)),
+                shape=ir.Shape([len(argument)]),
+            )
+            graph.register_initializer(target)
+            node = ir.node("Reshape", [value, target], name=label)
+            shape = None if shape is None else [shape[0], *argument[1:]]
+        out = node.outputs[0]
+        out.name, out.type, out.shape = label, value.type, None if shape is None else ir.Shape(shape)
+        graph.append(node)
+        value = out
+    return value

@@ -47,7 +47,7 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
     data_path = path.with_name(path.name + ".data")
     written = [path]
 
-    entries: list[tuple[bytes, ir.TensorProtocol | None]] = []
+    entries: list[tuple[bytes, ir.TensorProtocol | None]] = []  # what comes before the data, and the data
     outside: list[ir.TensorProtocol] = []
     offset = 0
     for value in model.graph.initializers.values():
@@ -71,17 +71,17 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
             raw = _key(_RAW_DATA_FIELD) + _varint(tensor.nbytes)
             entries.append((proto.SerializeToString(deterministic=True) + raw, tensor))
 
-    sizes = [len(prefix) + (tensor.nbytes if tensor is not None else 0) for prefix, tensor in entries]
+    sizes = [len(prefix) + (0 if data is None else data.nbytes) for prefix, data in entries]
     total = len(graph) + sum(len(_key(_INITIALIZER_FIELD)) + len(_varint(size)) + size for size in sizes)
     if total > (1 << 31) - 1:
         raise HubError(f"{path}: the model needs {total} bytes, more than a protobuf file can hold; use external data")
     with open(path, "wb") as file:
         file.write(head.SerializeToString(deterministic=True))
         file.write(_key(_GRAPH_FIELD) + _varint(total) + graph)
-        for (prefix, tensor), size in zip(entries, sizes, strict=True):
+        for (prefix, data), size in zip(entries, sizes, strict=True):
             file.write(_key(_INITIALIZER_FIELD) + _varint(size) + prefix)
-            if tensor is not None:
-                _write_checked(tensor, file)
+            if data is not None:
+                _write_checked(data, file)
     if external:
         with open(data_path, "wb") as file:
             for tensor in outside:

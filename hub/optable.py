@@ -112,7 +112,9 @@ class OpTable:
 
 
 def _bind_inputs(entry: Entry, schema: onnx.defs.OpSchema, node: ir.Node) -> list[ir.Value | None]:
-    used = [i for i, value in enumerate(node.outputs) if i >= entry.outputs and (value.uses() or value.is_graph_output())]
+    used = [
+        i for i, value in enumerate(node.outputs) if i >= entry.outputs and (value.uses() or value.is_graph_output())
+    ]
     if used:
         # A variadic output repeats the last name of the schema.
         names = [schema.outputs[min(i, len(schema.outputs) - 1)].name for i in used]

@@ -42,7 +42,9 @@ class MappedFile:
         if count == 0:
             return np.empty(shape, dtype)
         if self._map is None or offset < 0 or offset + count * dtype.itemsize > self.size:
-            raise ValueError(f"{count * dtype.itemsize} bytes at {offset} are not inside {self.path} ({self.size} bytes)")
+            raise ValueError(
+                f"{count * dtype.itemsize} bytes at {offset} are not inside {self.path} ({self.size} bytes)"
+            )
         return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
 
     def release(self) -> None:
@@ -94,14 +96,16 @@ class ViewTensor(ir.Tensor[npt.NDArray[Any]]):
     def tofile(self, file: Any) -> None:
         """Write the elements block by block."""
         for block in blocks(self.array, self.mapping):
-            file.write(memoryview(block.reshape(-1).view(np.uint8)))
+            file.write(block.reshape(-1).view(np.uint8).data)
 
     def transformed(self, array: npt.NDArray[Any], shape: Sequence[int] | None = None) -> ViewTensor:
         """A tensor of the same file over another view of its data."""
         return ViewTensor(array, shape, name=self.name, mapping=self.mapping)
 
 
-def view(tensor: ir.TensorProtocol, permutation: Sequence[int], split: Sequence[int] | None = None) -> ir.TensorProtocol:
+def view(
+    tensor: ir.TensorProtocol, permutation: Sequence[int], split: Sequence[int] | None = None
+) -> ir.TensorProtocol:
     """The transpose of a tensor, evaluated when it is written.
 
     `split` first reshapes the tensor (a view, never a copy, for contiguous data); the result keeps

@@ -126,7 +126,9 @@ def _layer(entry: dict[str, Any], path: str, counts: dict[str, int]) -> Layer:
     class_name, config = entry["class_name"], entry["config"]
     name = entry.get("name") or _name(entry)
     is_op = ".ops." in (entry.get("module") or "") or _looks_like_op(entry)
-    layer = Layer(str(name), str(class_name), config if isinstance(config, dict) else {"layers": config}, [], is_op=is_op)
+    layer = Layer(
+        str(name), str(class_name), config if isinstance(config, dict) else {"layers": config}, [], is_op=is_op
+    )
     if not is_op:
         key = snake_case(class_name)
         number = counts[key] = counts.get(key, -1) + 1
@@ -143,8 +145,14 @@ def _looks_like_op(entry: dict[str, Any]) -> bool:
     """
     config = entry["config"]
     calls = entry.get("inbound_nodes")
-    modern = bool(calls) and isinstance(calls[0], dict)
-    return modern and "module" not in entry and isinstance(config, dict) and "dtype" not in config and "trainable" not in config
+    modern = isinstance(calls, list) and bool(calls) and isinstance(calls[0], dict)
+    return (
+        modern
+        and "module" not in entry
+        and isinstance(config, dict)
+        and "dtype" not in config
+        and "trainable" not in config
+    )
 
 
 def _name(entry: dict[str, Any]) -> Any:
@@ -229,7 +237,9 @@ def _renumber(network: Network) -> None:
         if max(numbers) >= len(layer.calls):
             shift[name] = 1
             if layer.network is None or max(numbers) - 1 >= len(layer.calls) or min(numbers) < 1:
-                raise InvalidModel(f"layer {name!r} is called {len(layer.calls)} times; call {max(numbers)} is referred to")
+                raise InvalidModel(
+                    f"layer {name!r} is called {len(layer.calls)} times; call {max(numbers)} is referred to"
+                )
     if not shift:
         return
 

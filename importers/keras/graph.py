@@ -24,7 +24,9 @@ LAYOUTS = {3: "NWC", 4: "NHWC", 5: "NDHWC"}
 DTYPES = {"float32": ir.DataType.FLOAT, "int32": ir.DataType.INT32, "int64": ir.DataType.INT64, None: ir.DataType.FLOAT}
 
 
-def build(network: Network, store: WeightStore | None, version: int, shapes: Mapping[str, Sequence[int | str | None]]) -> Model:
+def build(
+    network: Network, store: WeightStore | None, version: int, shapes: Mapping[str, Sequence[int | str | None]]
+) -> Model:
     """The canonical model of a Keras network.
 
     Raises:
@@ -78,7 +80,11 @@ class _Walker:
             if layer.network is not None:
                 self.refuse_unknown(layer.network, f"{prefix}{layer.name}/")
                 continue
-            function = str(layer.config.get("function", layer.class_name)) if "OpLambda" in layer.class_name else layer.class_name
+            function = (
+                str(layer.config.get("function", layer.class_name))
+                if "OpLambda" in layer.class_name
+                else layer.class_name
+            )
             known = OPERATIONS if layer.is_op or "OpLambda" in layer.class_name else LAYERS
             if function not in known and layer.class_name != "InputLayer":
                 context = Context(self.builder, None, layer, [], prefix + layer.name, self.version, self.cache)
@@ -92,7 +98,9 @@ class _Walker:
         shape = config.get("batch_shape") or config.get("batch_input_shape")
         given = shapes.get(layer.name)
         if shape is None and given is None:
-            raise InvalidModel(f"input {layer.name!r} has no shape in the file; give it with inputs={{{layer.name!r}: (...)}}")
+            raise InvalidModel(
+                f"input {layer.name!r} has no shape in the file; give it with inputs={{{layer.name!r}: (...)}}"
+            )
         if shape is not None and given is not None:
             if len(given) != len(shape) or any(a is not None and b != a for a, b in zip(shape, given, strict=True)):
                 raise UsageError(f"input {layer.name!r} has the shape {tuple(shape)}, which {tuple(given)} contradicts")
@@ -145,7 +153,9 @@ class _Walker:
                         heapq.heappush(ready, index)
         if done != len(calls):
             stuck = next(layer.name for i, (layer, _, _) in enumerate(calls) if waiting[i])
-            raise InvalidModel(f"layer {stuck!r} of {network.name!r} waits for itself, or for an output that no layer has")
+            raise InvalidModel(
+                f"layer {stuck!r} of {network.name!r} waits for itself, or for an output that no layer has"
+            )
         missing_outputs = [ref.layer for ref in network.outputs if ref not in values]
         if missing_outputs:
             raise InvalidModel(f"output {missing_outputs[0]!r} of {network.name!r} does not exist")
@@ -166,7 +176,9 @@ class _Walker:
             self.refused.append((layer.class_name, name, refusal))
             return None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise InvalidModel(f"layer {name!r} ({layer.class_name}): its configuration is damaged: {error!r}") from error
+            raise InvalidModel(
+                f"layer {name!r} ({layer.class_name}): its configuration is damaged: {error!r}"
+            ) from error
         except HubError as error:
             if name in str(error):
                 raise
@@ -177,7 +189,9 @@ class _Walker:
 
     def nested(self, layer: Layer, args: list[Any], scope: list[Layer], name: str) -> list[ir.Value] | None:
         assert layer.network is not None
-        check_dtype((layer.config.get("dtype") or {}).get("config") if isinstance(layer.config.get("dtype"), dict) else None)
+        check_dtype(
+            (layer.config.get("dtype") or {}).get("config") if isinstance(layer.config.get("dtype"), dict) else None
+        )
         inputs = [value for value in _values(args)]
         wanted = layer.network.inputs
         if len(inputs) != len(wanted):

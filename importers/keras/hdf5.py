@@ -114,7 +114,9 @@ class WeightFile:
         try:
             return self._read(path, data)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise InvalidModel(f"{self.where}: weight {path!r} cannot be read, the file may be truncated: {error}") from error
+            raise InvalidModel(
+                f"{self.where}: weight {path!r} cannot be read, the file may be truncated: {error}"
+            ) from error
 
     def _walk(self, path: str) -> Any:
         """Follow hard links only: an external or soft link can name another file, or loop."""
@@ -130,7 +132,9 @@ class WeightFile:
                     raise InvalidModel(f"{self.where}: {path!r} is an HDF5 {kind.__name__}, which is not followed")
                 current = current[part]
             except (OSError, RuntimeError, KeyError, ValueError) as error:
-                raise InvalidModel(f"{self.where}: {path!r} cannot be read, the file may be truncated: {error}") from error
+                raise InvalidModel(
+                    f"{self.where}: {path!r} cannot be read, the file may be truncated: {error}"
+                ) from error
         return current
 
     def _read(self, path: str, data: h5py.Dataset) -> ViewTensor:
@@ -148,8 +152,12 @@ class WeightFile:
         offset = data.id.get_offset()
         if self._mapping is not None and offset is not None and data.chunks is None:
             if stored != size:
-                raise InvalidModel(f"{self.where}: weight {path!r} of shape {data.shape} holds {stored} bytes, not {size}")
-            array = self._mapping.array(self._base + offset, dtype.newbyteorder("<") if dtype.itemsize > 1 else dtype, data.shape)
+                raise InvalidModel(
+                    f"{self.where}: weight {path!r} of shape {data.shape} holds {stored} bytes, not {size}"
+                )
+            array = self._mapping.array(
+                self._base + offset, dtype.newbyteorder("<") if dtype.itemsize > 1 else dtype, data.shape
+            )
             if dtype.byteorder == ">":
                 array = array.view(dtype).astype(dtype.newbyteorder("<"))
             tensor = ViewTensor(array, mapping=self._mapping)

@@ -149,7 +149,7 @@ class Context:
         if key not in self._cache:
             data: Any = tensor
             if isinstance(tensor, ViewTensor):
-                data = tensor.transformed(tensor.array)
+                data = tensor.transformed(tensor.array, tensor.shape.numpy())
                 if data.dtype != ir.DataType.FLOAT:
                     raise Refusal(f"weight {name} has the type {data.dtype.numpy()}, only float32 is supported yet")
                 if permutation is not None:

@@ -64,7 +64,7 @@ def read(
             return graph.build(file.network, file.store, file.version, dict(inputs or {}))
         finally:
             if file.store is not None:
-                file.store.file.close()
+                file.store.close()
 
 
 def open_source(src: Any) -> KerasFile:
@@ -80,7 +80,9 @@ def open_source(src: Any) -> KerasFile:
     if zipfile.is_zipfile(path):
         return _open_archive(path)
     if path.suffix.lower() == ".json":
-        raise InvalidModel(f"{path} has no weights; give the pair (architecture, weights): {path.name} and its .h5 file")
+        raise InvalidModel(
+            f"{path} has no weights; give the pair (architecture, weights): {path.name} and its .h5 file"
+        )
     weights = open_hdf5(path) if path.suffix.lower() != ".keras" else _not_an_archive(path)
     raw = weights.attribute(weights.root, "model_config")
     if raw is None:
@@ -120,7 +122,9 @@ def _open_archive(path: Path) -> KerasFile:
             metadata = _json(_member(archive, "metadata.json", path), f"{path}:metadata.json")
             if "model.weights.h5" not in members:
                 kinds = [name for name in members if name.startswith("model.weights")]
-                raise InvalidModel(f"{path} has no model.weights.h5 (found {kinds or 'no weights'}); save it as one .keras file")
+                raise InvalidModel(
+                    f"{path} has no model.weights.h5 (found {kinds or 'no weights'}); save it as one .keras file"
+                )
             weights = open_member(path, archive, "model.weights.h5")
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise InvalidModel(f"{path} is a damaged .keras archive: {error}") from error

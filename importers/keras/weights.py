@@ -29,6 +29,10 @@ class WeightStore(Protocol):
         """Weights that nobody has asked for."""
         ...
 
+    def close(self) -> None:
+        """Close the file; weights that were given out stay valid."""
+        ...
+
 
 class PathWeights:
     """Keras 3: `layers/<class>_<n>/vars/<i>`; the group may carry the layer's name, which must agree."""
@@ -37,7 +41,9 @@ class PathWeights:
         self.file = file
         self.where = file.where
         self._seen: set[str] = set()
-        root = "_layer_checkpoint_dependencies" if file.group("_layer_checkpoint_dependencies") is not None else "layers"
+        root = (
+            "_layer_checkpoint_dependencies" if file.group("_layer_checkpoint_dependencies") is not None else "layers"
+        )
         self._root = root
 
     def of(self, layer: Layer, scope: Sequence[Layer], part: str = "") -> list[tuple[str, ViewTensor]]:
@@ -47,7 +53,9 @@ class PathWeights:
             return []
         name = group.attrs.get("name")
         if name is not None and not part and str(name) != layer.name:
-            raise InvalidModel(f"{self.where}: {path!r} holds the weights of {str(name)!r}, not of layer {layer.name!r}")
+            raise InvalidModel(
+                f"{self.where}: {path!r} holds the weights of {str(name)!r}, not of layer {layer.name!r}"
+            )
         self._seen.add(path)
         return [("", tensor) for tensor in self.file.variables(path)]
 
@@ -64,6 +72,9 @@ class PathWeights:
 
         self.file.root.visititems(visit)
         return found
+
+    def close(self) -> None:
+        self.file.close()
 
 
 class GroupedWeights:
@@ -116,7 +127,12 @@ class GroupedWeights:
         return mine
 
     def unused(self) -> list[str]:
-        return [f"{top}/{name}" for top, names in self._names.items() for name in names if (top, name) not in self._seen]
+        return [
+            f"{top}/{name}" for top, names in self._names.items() for name in names if (top, name) not in self._seen
+        ]
+
+    def close(self) -> None:
+        self.file.close()
 
 
 def _is_ambiguous(name: str, network: Network | None) -> bool:

@@ -174,6 +174,8 @@ def _layer_values(graph: ir.Graph) -> dict[str, ir.Value]:
         if not layer:
             continue
         for value in node.outputs:
+            if "hub.columns" in value.metadata_props:
+                continue  # its columns are in another order than the source's
             others = {user.metadata_props.get("hub.layer") for user, _ in value.uses()} - {layer}
             if value.is_graph_output() or others:
                 exits.setdefault(layer, []).append(value)

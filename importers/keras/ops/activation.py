@@ -116,9 +116,7 @@ CONFIGURED: dict[str, Callable[..., ir.Value]] = {
 
 def clip(keras: Context, x: ir.Value, low: float, high: float | None) -> ir.Value:
     """Limit to [low, high]; no upper limit if `high` is None."""
-    return keras.op(
-        "Clip", x, keras.constant(low, "min"), None if high is None else keras.constant(high, "max")
-    )
+    return keras.op("Clip", x, keras.constant(low, "min"), None if high is None else keras.constant(high, "max"))
 
 
 @layer("Activation")

@@ -97,9 +97,7 @@ def conv(
     size = spread(kernel_size, n)
     x = keras.first(x, data_format)
     channels = keras.size(x, 1)
-    kernel, *bias = keras.weights(
-        kernel=(*size, channels // groups, filters), bias=(filters,) if use_bias else None
-    )
+    kernel, *bias = keras.weights(kernel=(*size, channels // groups, filters), bias=(filters,) if use_bias else None)
     y = convolve(
         keras,
         x,
@@ -156,9 +154,7 @@ def depthwise_conv(
 def _depthwise(keras: Context, name: str, kernel: ViewTensor, n: int) -> ir.Value:
     """(spatial..., in, multiplier) as (in * multiplier, 1, spatial...)."""
     *size, channels, multiplier = kernel.shape.numpy()
-    turned = kernel.transformed(
-        kernel.array.transpose([n, n + 1, *range(n)]), (channels * multiplier, 1, *size)
-    )
+    turned = kernel.transformed(kernel.array.transpose([n, n + 1, *range(n)]), (channels * multiplier, 1, *size))
     return keras.weight(name, turned)
 
 
@@ -244,9 +240,7 @@ def conv_transpose(
         raise Refusal("output_padding and dilation of a transposed convolution are not supported yet")
     x = keras.first(x, data_format)
     channels = keras.size(x, 1)
-    kernel, *bias = keras.weights(
-        kernel=(*size, filters, channels), bias=(filters,) if use_bias else None
-    )
+    kernel, *bias = keras.weights(kernel=(*size, filters, channels), bias=(filters,) if use_bias else None)
     begins, ends, extra = [0] * n, [0] * n, [0] * n
     if padding == "same":
         for axis, (k, s) in enumerate(zip(size, step, strict=True)):

@@ -60,9 +60,7 @@ def _pairs(value: Any, n: int) -> list[tuple[int, int]]:
 
 
 @layer("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
-def zero_padding(
-    keras: Context, x: ir.Value, *, padding: Any, data_format: str | None = "channels_last"
-) -> ir.Value:
+def zero_padding(keras: Context, x: ir.Value, *, padding: Any, data_format: str | None = "channels_last") -> ir.Value:
     x = keras.first(x, data_format)
     sides = _pairs(padding, len(keras.shape(x)) - 2)
     pads = [0, 0, *(b for b, _ in sides), 0, 0, *(e for _, e in sides)]
@@ -70,9 +68,7 @@ def zero_padding(
 
 
 @layer("Cropping1D", "Cropping2D", "Cropping3D")
-def cropping(
-    keras: Context, x: ir.Value, *, cropping: Any, data_format: str | None = "channels_last"
-) -> ir.Value:
+def cropping(keras: Context, x: ir.Value, *, cropping: Any, data_format: str | None = "channels_last") -> ir.Value:
     x = keras.first(x, data_format)
     sides = _pairs(cropping, len(keras.shape(x)) - 2)
     for axis, (begin, end) in enumerate(sides):
