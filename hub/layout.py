@@ -92,10 +92,9 @@ class _Sinker:
     def run(self) -> int:
         captured = _captured(self.graph)
         for node in list(self.graph):
-            if node.op_type in RULES and node.domain == "" and not any(v in captured for v in node.outputs):
-                if RULES[node.op_type](self, node):
-                    continue
-            self.settle(node)
+            rule = RULES.get(node.op_type) if node.domain == "" else None
+            if rule is None or any(v in captured for v in node.outputs) or not rule(self, node):
+                self.settle(node)
         self.finish_outputs()
         self.remove_unused()
         return sum(node.op_type == "Transpose" for node in self.graph)
@@ -360,7 +359,7 @@ def _axis(s: _Sinker, node: ir.Node) -> bool:
     default = {"Split": 0, "Concat": None}.get(node.op_type, -1)
     if node.op_type == "CumSum":
         return False
-    axis = node.attributes.get_int("axis", default)
+    axis = node.attributes.get_int("axis") if "axis" in node.attributes else default
     if axis is None:
         return False
     for i, value in enumerate(node.inputs):
@@ -459,7 +458,7 @@ def _matmul(s: _Sinker, node: ir.Node) -> bool:
     weight = node.inputs[1]
     if entry is None or entry.columns is None or weight is None or weight.const_value is None:
         return False
-    if node.op_type == "Gemm" and (node.attributes.get_int("transA", 0) or node.attributes.get_int("transB", 0)):
+    if any(node.attributes.get_int(name, 0) for name in ("transA", "transB")):
         return False
     if len(weight.const_value.shape) != 2:
         return False

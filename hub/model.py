@@ -228,6 +228,7 @@ def select_outputs(model: ir.Model, names: Sequence[str]) -> None:
     graph.outputs.clear()
     for name, value in chosen:
         graph.outputs.append(value if value.name in before else _as_in_source(graph, value, name))
+        graph.outputs[-1].metadata_props.pop(PERMUTATION, None)
     tidy(model)
 
 
@@ -258,4 +259,9 @@ def _as_in_source(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
         out.name, out.type, out.shape = label, value.type, None if shape is None else ir.Shape(shape)
         graph.append(node)
         value = out
+    if steps:
+        holder = next((v for n in graph for v in n.outputs if v.name == name), None)
+        if holder is not None:
+            holder.name = f"{name}/inner"
+        value.name = name
     return value

@@ -1,10 +1,10 @@
 """Writes a model at an earlier opset, where every operator means the same there.
 
 There is no down-converter that can be relied on, and none is needed: most revisions of an operator
-only admit more types, or add an attribute whose default is what was done before. An operator can be written at an earlier revision if it has no attribute or
-input that the earlier one lacks, its types were admitted already, the defaults of the attributes it
-leaves out were the same, and the revision is not one of those that changed the meaning under an
-unchanged signature (`CHANGED`).
+only admit more types, or add an attribute whose default is what was done before. An operator can be
+written at an earlier revision if it has no attribute or input that the earlier one lacks, its types
+were admitted already, the defaults of the attributes it leaves out were the same, and the revision
+is not one of those that changed the meaning under an unchanged signature (`CHANGED`).
 """
 
 from __future__ import annotations
@@ -18,29 +18,17 @@ from hub.optable import defaults, type_string
 
 __all__ = ["lower"]
 
-EARLIEST = 8
+EARLIEST = 11
+"""Before opset 11, axes and indices could not be negative, which no signature says."""
 
 CHANGED: dict[str, dict[int, str]] = {
     "Softmax": {13: "the input was flattened to two dimensions at `axis`"},
     "LogSoftmax": {13: "the input was flattened to two dimensions at `axis`"},
     "Hardmax": {13: "the input was flattened to two dimensions at `axis`"},
-    "Resize": {11: "coordinates were computed otherwise", 19: "aspect ratio and antialias were not defined"},
-    "Upsample": {9: "scales were an attribute"},
-    "Cast": {9: "strings were not defined"},
-    "TopK": {11: "the order was not defined"},
-    "BatchNormalization": {9: "`spatial` was another mode", 15: "mean and variance had the input's type"},
-    "GRU": {14: "`layout` was not defined"},
-    "GroupNormalization": {21: "scale and bias were per group, not per channel"},
-    "DepthToSpace": {11: "`mode` was not defined"},
-    "Scan": {9: "sequences were batched"},
-    "AveragePool": {19: "ceil_mode counted the padding beyond the input"},
-    "Attention": {24: "the mask was otherwise"},
-    "Pad": {11: "pads were an attribute"},
+    "GroupNormalization": {21: "scale and bias were one number a group, not a channel"},
+    "Attention": {24: "masks were read in another way"},
 }
-"""Revisions (by since-version) from which an operator means something that earlier ones cannot say."""
-
-HARMLESS = {("BatchNormalization", 15), ("GRU", 14), ("Cast", 9), ("DepthToSpace", 11), ("AveragePool", 19), ("Resize", 19)}
-"""Of `CHANGED`, those that `_why_not` decides by the attributes or types of the node."""
+"""Revisions, by since-version, that changed an operator's meaning and not its signature."""
 
 
 def lower(model: ir.Model, opset: int) -> ir.Model:
@@ -57,7 +45,8 @@ def lower(model: ir.Model, opset: int) -> ir.Model:
         if node.domain in ("", "ai.onnx"):
             reason = _why_not(node, opset)
             if reason:
-                refusals.append((node.op_type, layer_of(node), Refusal(reason, f"write it at opset {OPSET}, the default")))
+                refusal = Refusal(reason, f"write it at opset {OPSET}, the default")
+                refusals.append((node.op_type, layer_of(node), refusal))
     if refusals:
         raise UnsupportedOps.collect(f"At ONNX opset {opset} the model cannot be written exactly:", refusals)
     copy = model.clone()
@@ -76,8 +65,10 @@ def _why_not(node: ir.Node, opset: int) -> str:
     if old.since_version == new.since_version:
         return ""
     for since, why in CHANGED.get(node.op_type, {}).items():
-        if old.since_version < since <= new.since_version and (node.op_type, since) not in HARMLESS:
+        if old.since_version < since <= new.since_version:
             return f"before opset {since} {why}"
+    if node.op_type == "AveragePool" and opset < 19 and node.attributes.get_int("ceil_mode", 0):
+        return "before opset 19 ceil_mode counted what lies beyond the padding"
     return _attributes(node, old, opset) or _arity(node, old) or _types(node, old)
 
 

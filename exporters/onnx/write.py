@@ -14,9 +14,7 @@ from hub.model import Model
 __all__ = ["build", "write"]
 
 
-def write(
-    model: Model, dst: Path, *, opset: int | None = None, external_data: bool | None = None
-) -> list[Path]:
+def write(model: Model, dst: Path, *, opset: int | None = None, external_data: bool | None = None) -> list[Path]:
     """Write `dst`, and `<dst>.data` with the weights above 2 GB or if `external_data` is True.
 
     `opset`: an earlier opset than the canonical one, honoured where every operator's meaning allows.

@@ -192,7 +192,7 @@ class _Walker:
         check_dtype(
             (layer.config.get("dtype") or {}).get("config") if isinstance(layer.config.get("dtype"), dict) else None
         )
-        inputs = [value for value in _values(args)]
+        inputs = _values(args)
         wanted = layer.network.inputs
         if len(inputs) != len(wanted):
             raise InvalidModel(f"the model {name!r} has {len(wanted)} inputs and is called with {len(inputs)}")

@@ -31,7 +31,7 @@ class _Window(io.RawIOBase):
     """
 
     def __init__(self, path: Path, start: int, size: int) -> None:
-        self._file = open(path, "rb", buffering=0)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed with the window)
         self._start, self._size, self._position = start, size, 0
 
     def readable(self) -> bool:

@@ -227,9 +227,8 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             raise Refusal(f"call argument {key}={str(value)[:40]} is not supported")
     config = {key: _plain(value) for key, value in layer.config.items()}
     check_dtype(config.pop("dtype", None))
-    given = {key: value for key, value in config.items()}
     inputs = list(_flatten(args))
-    keywords = bind_attributes(function, given, DEFAULTS, IGNORABLE)
+    keywords = bind_attributes(function, config, DEFAULTS, IGNORABLE)
     parameters = list(inspect.signature(function).parameters.values())[1:]
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(inputs) != len(positional):

@@ -65,10 +65,10 @@ class PathWeights:
         found: list[str] = []
 
         def visit(name: str, item: object) -> None:
-            parent, _, last = name.rpartition("/")
-            if isinstance(item, h5py.Dataset) and parent.endswith("vars") and parent not in self._seen:
-                if not name.startswith(("optimizer", "vars/")):
-                    found.append(name)
+            parent = name.rpartition("/")[0]
+            ours = parent.endswith("vars") and not name.startswith(("optimizer", "vars/"))
+            if ours and isinstance(item, h5py.Dataset) and parent not in self._seen:
+                found.append(name)
 
         self.file.root.visititems(visit)
         return found
