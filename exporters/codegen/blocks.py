@@ -100,8 +100,9 @@ def _apart(groups: list[Group]) -> list[Group]:
 
 def _score(groups: list[Group]) -> float:
     lines = _lines(groups[0])
-    if len(groups[0].inputs) > 3:
-        return 0
+    kinds = {id(m.block) for m in groups[0].members}
+    if len(groups[0].inputs) > 3 or (len(groups[0].members) > 1 and kinds != {id(None)} and len(kinds) == 1):
+        return 0  # several of one block are no block of their own
     parameters = len(_unified(groups))
     if parameters > _MOST_PARAMETERS or not groups[0].members:
         return 0
@@ -146,17 +147,26 @@ def _multiples(groups: Sequence[Group], rows: list[list[int]]) -> dict[int, tupl
     result: dict[int, tuple[int, int]] = {}
     kinds = [groups[0].columns[row[0]].kind for row in rows]
     values = [[group.columns[row[0]].value for group in groups] for row in rows]
-    plain = [k == "channels" and all(type(v) is int for v in vs) for k, vs in zip(kinds, values, strict=True)]
-    for small in range(len(rows)):
-        if not plain[small] or small in result or len(set(values[small])) < 3 or min(values[small]) < 8:
+    sizes = [k for k, kind in enumerate(kinds) if kind == "channels"]
+    for small in sizes:
+        plain = [v for v in values[small] if type(v) is int]
+        enough = len(set(plain)) >= 3 or len(plain) < len(values[small])
+        if small in result or not enough or min(plain, default=8) < 8:
             continue
-        for large in range(len(rows)):
-            if large == small or not plain[large] or large in result:
+        for large in sizes:
+            if large == small or large in result:
                 continue
-            factor = values[large][0] // values[small][0]
-            if 2 <= factor <= 8 and all(b == factor * a for a, b in zip(values[small], values[large], strict=True)):
-                result[large] = (small, factor)
+            for factor in range(2, 9):
+                pairs = zip(values[small], values[large], strict=True)
+                if all(_times(a, factor) == b and type(a) is type(b) for a, b in pairs):
+                    result[large] = (small, factor)
     return result
+
+
+def _times(value: Any, factor: int) -> Any:
+    if isinstance(value, Parameter):
+        return Parameter(value.name, value.factor * factor)
+    return value * factor if type(value) is int else None
 
 
 def _parameter_names(groups: Sequence[Group], rows: list[list[int]]) -> list[str]:

@@ -85,7 +85,7 @@ def function_body(scope: Scope, text: Text, taken: set[str]) -> list[str]:
     """
     steps, results = _nested(scope, text)
     _name_locals(steps, results, scope.inputs, text, taken)
-    lines = []
+    lines: list[str] = []
     last = len(steps) - 1
     for index, step in enumerate(steps):
         right = text.of(step.expression)

@@ -165,7 +165,7 @@ class _Walk:
             return self.members[member]
         number = len(self.members)
         self.members[member] = number
-        arguments = []
+        arguments: list[Hashable] = []
         for argument in member.arguments:
             if argument.name == "shape" and isinstance(argument.value, tuple):
                 sizes = [self.value("shape", size, number, argument) for size in argument.value]

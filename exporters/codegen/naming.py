@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from exporters.codegen.names import class_name, identifier, tokens, unique
+from exporters.codegen.names import class_name, common, identifier, tokens, unique
 from exporters.codegen.program import Block, Member, Op, expressions, references
 
 __all__ = ["name_blocks", "name_members"]
@@ -37,10 +37,17 @@ _FUNCTIONS = {
 
 
 def name_members(members: Sequence[Member], reserved: Collection[str]) -> None:
-    """Names of the members of the outermost class: those of the source layers."""
+    """Names of the members of the outermost class: those of the source layers.
+
+    The words that all of them begin with, such as the name of the model, are left out.
+    """
     taken = set(reserved)
-    for member in members:
-        member.name = unique(identifier(member.hint, reserved), taken)
+    words = [tokens(member.hint) for member in members]
+    shared = len(common(words)) if len(members) > 2 else 0
+    if any(len(name) == shared for name in words):
+        shared = 0
+    for member, name in zip(members, words, strict=True):
+        member.name = unique(identifier("_".join(name[shared:]), reserved), taken)
 
 
 def name_blocks(blocks: Sequence[Block], reserved: Collection[str], classes: set[str], model: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 
@@ -83,6 +82,6 @@ def _hint(members: list[Member]) -> str:
     shared = common(words)
     if len(shared) == len(words[0]):
         return "_".join(shared)
-    rest = _stem(words[0][len(shared)]) or os.path.commonprefix([w[len(shared)] for w in words])
+    rest = _stem(words[0][len(shared)])
     base = "_".join([*shared, *([rest] if rest and not rest.isdigit() else [])])
     return base if base[-1:].isdigit() or not base else f"{base}s"

@@ -85,7 +85,7 @@ class Emitter:
             if tensor is None:
                 refusals.append(("initializer", name, Refusal("it has no data")))
                 continue
-            shape = tuple(int(d) for d in tensor.shape)  # type: ignore[call-overload]
+            shape = tuple(d for d in tensor.shape if isinstance(d, int))
             self.known[value] = Constant(shape, tensor.dtype, tensor.numpy, value)
         for node in self.graph:
             self._layers[self.layer(node)] += _has_weights(node)
@@ -176,12 +176,13 @@ class Emitter:
         if node is None:
             return role
         layer = self.layer(node)
+        name = _own_name(layer)
         if self._layers[layer] < 2:
-            return layer
-        name = node.name or ""
-        if name.startswith(layer) and name != layer:
-            return f"{layer}.{name[len(layer) :]}"
-        return f"{layer}.{role or node.op_type}"
+            return name
+        full = node.name or ""
+        if full.startswith(layer) and full != layer:
+            return f"{name}.{full[len(layer) :]}"
+        return f"{name}.{role or node.op_type}"
 
     def shape(self, value: Operand) -> list[int | str | None] | None:
         known = self.known.get(value)
@@ -247,7 +248,8 @@ class Emitter:
         array = self.array(value)
         if array is None or array.size != 1:
             raise Refusal(f"{what} is not a constant number")
-        return plain(array)
+        number: float | int | bool = plain(array)
+        return number
 
     def dims(self, value: Operand | None, what: str) -> list[int | Expression]:
         """A list of sizes, each a number or an expression."""
@@ -305,7 +307,9 @@ class Emitter:
     def _weight_hint(self, value: Operand, constant: Constant) -> str:
         name = (constant.root or value).name or ""
         layer = self.layer()
-        return name if name.startswith(layer) and self.node is not None else f"{layer}.{name}"[:120]
+        if self.node is not None and layer and name.startswith(layer):
+            return f"{_own_name(layer)}.{name[len(layer) :]}"
+        return name
 
     def module(
         self, type_: str, arguments: list[Argument], state: dict[str, Constant | None], role: str = ""
@@ -361,6 +365,17 @@ class Emitter:
         return variables
 
 
+def _own_name(layer: str) -> str:
+    """A nested layer's name without its parents' where it repeats them: `stem/stem_conv` is `stem_conv`."""
+    parts = [part for part in layer.split("/") if part]
+    kept: list[str] = []
+    for part in parts:
+        while kept and part.startswith(kept[-1]):
+            kept.pop()
+        kept.append(part)
+    return "/".join(kept) or layer
+
+
 def _constant(node: ir.Node) -> Constant:
     for name, attribute in node.attributes.items():
         value = attribute_value(attribute)
@@ -390,7 +405,10 @@ def _is_mask(constant: Constant) -> bool:
 
 
 def _has_weights(node: ir.Node) -> int:
-    return int(any(v is not None and v.const_value is not None and v.const_value.size > 1 for v in node.inputs))
+    """1 for a node that becomes a module with weights."""
+    if node.op_type in ("Add", "Sub", "Mul", "Div", "Pow", "Pad", "Reshape", "Clip", "Slice", "Concat"):
+        return 0
+    return int(any(v is not None and v.const_value is not None and v.const_value.size > 1 for v in node.inputs[1:]))
 
 
 def _signature(node: ir.Node) -> tuple[Any, ...]:

@@ -106,7 +106,8 @@ def fold_dims(node: ir.Node, inputs: list[Constant | Dims | None]) -> Dims | Non
     function = _DIMS.get(node.op_type)
     if function is None or node.domain not in ("", "ai.onnx"):
         return None
-    return function(inputs, _attributes(node))
+    folded: Dims | None = function(inputs, _attributes(node))
+    return folded
 
 
 def _elements(value: Constant | Dims | None) -> list[int | Expression] | None:

@@ -107,10 +107,10 @@ def source(program: Program) -> str:
     classes = [_block_class(block) for block in program.blocks]
     classes.append(_root_class(program))
     helpers = [HELPERS[name] for name in _helpers(program)]
-    body = "\n\n\n".join("\n".join(c) for c in [*(h.rstrip("\n").split("\n") for h in helpers), *classes])
+    body = "\n\n\n".join([*(h.rstrip("\n") for h in helpers), *("\n".join(c) for c in classes)])
     load = _LOAD.replace("NAME", program.name)
-    parts = [_docstring(program.docstring, 0), "", *_imports(body), "", "", body, "", "", load]
-    return "\n".join(["\n".join(p) if isinstance(p, list) else p for p in parts])
+    lines = [*_docstring(program.docstring, 0), "", *_imports(body), "", "", body, "", "", load]
+    return "\n".join(lines)
 
 
 _LOAD = '''def load(weights: str | Path | None = None, device: str = "cpu") -> NAME:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from exporters.codegen.program import ADD, COMPARE, MULTIPLY, UNARY, Expression, Literal, Member, Op, Use, call
 from exporters.torch.ops.table import OPS, arguments
-from exporters.torch.values import FLOATS, dtype_code
+from exporters.torch.values import FLOATS, TORCH_DTYPES, dtype_code
 from hub.errors import Refusal
 
 if TYPE_CHECKING:
@@ -195,8 +195,13 @@ def is_inf(emit: Emitter, x: ir.Value, *, detect_negative: int, detect_positive:
 
 @OPS("Cast", since=6)
 def cast(emit: Emitter, x: ir.Value, *, to: int, saturate: int, round_mode: str = "up") -> Expression:
-    target = ir.DataType(to)
+    return _cast(emit, x, ir.DataType(to))
+
+
+def _cast(emit: Emitter, x: ir.Value, target: ir.DataType) -> Expression:
     source = emit.dtype(x)
+    if target not in TORCH_DTYPES:
+        raise Refusal(f"PyTorch does not compute with {target.name.lower()}")
     if source in FLOATS and target not in FLOATS and target is not ir.DataType.BOOL and target.itemsize < 4:
         raise Refusal("a cast of a float to a small integer, where overflow is not defined")
     return call(f"{{}}.to({dtype_code(target)})", emit.tensor(x))
@@ -204,7 +209,7 @@ def cast(emit: Emitter, x: ir.Value, *, to: int, saturate: int, round_mode: str 
 
 @OPS("CastLike", since=15)
 def cast_like(emit: Emitter, x: ir.Value, target: ir.Value, *, saturate: int, round_mode: str = "up") -> Expression:
-    return cast(emit, x, to=int(emit.dtype(target)), saturate=saturate)
+    return _cast(emit, x, emit.dtype(target))
 
 
 @OPS("Dropout", since=12)

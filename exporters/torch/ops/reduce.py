@@ -49,6 +49,10 @@ def _reduction(name: str, before: str, function: str, after: str = "", since: in
         else:
             if function == "mean" and dtype not in FLOATS:
                 raise Refusal("the mean of integers")
+            if function in ("amax", "amin"):
+                shape = emit.shape(x)
+                if shape is None or any(shape[d] == 0 for d in dims):
+                    raise Refusal("the maximum or minimum of nothing")
             extra = f", dtype={dtype_code(dtype)}" if function == "sum" and dtype not in FLOATS else ""
             result = _reduced("{}." + function, source, dims, keepdims, extra)
         if after and dtype not in FLOATS:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from exporters.codegen.program import Argument, Expression, Literal, Member, Op, Use, Variable, call
+from exporters.codegen.program import Argument, Expression, Literal, Member, Use, Variable, call
 from exporters.torch.ops.table import OPS, arguments
 from exporters.torch.values import FLOATS, Constant, dtype_code, plain, size_expression
 from hub.errors import Refusal
@@ -47,7 +48,7 @@ def reshape(emit: Emitter, x: ir.Value, shape: ir.Value, *, allowzero: int) -> E
     return call("{}.reshape(" + ", ".join(["{}"] * len(sizes)) + ")", source, *sizes)
 
 
-def _keeps_batch(old: list[int | str | None], new: list[object]) -> bool:
+def _keeps_batch(old: list[int | str | None], new: Sequence[object]) -> bool:
     """Whether the sizes after the first are known and their product is the same."""
     if any(not isinstance(d, int) for d in [*old[1:], *new[1:]]) or isinstance(old[0], int):
         return False
@@ -362,8 +363,3 @@ def trilu(emit: Emitter, x: ir.Value, k: ir.Value | None, *, upper: int) -> Expr
     if not diagonal:
         return call(text + ")", emit.tensor(x))
     return call(text + ", {})", emit.tensor(x), Literal(diagonal, "diagonal"))
-
-
-@OPS("Resize", since=11)
-def resize(emit: Emitter, x: ir.Value, roi: ir.Value | None, scales: ir.Value | None, sizes: ir.Value | None) -> Op:
-    raise Refusal("resizing is not exact yet")

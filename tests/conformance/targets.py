@@ -1,0 +1,50 @@
+"""One adapter for every exporter: a canonical model becomes a function of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hub.model import Model
+
+__all__ = ["TARGETS", "Runner"]
+
+Runner = Callable[[list[Any]], list[Any]]
+
+
+def torch_target(model: Model) -> Runner:
+    import torch
+
+    from exporters.torch import build
+
+    module = build(model)
+
+    def run(inputs: list[Any]) -> list[Any]:
+        with torch.no_grad():
+            result = module(*(_to_torch(value) for value in inputs))
+        return [_from_torch(r) for r in (result if isinstance(result, tuple) else (result,))]
+
+    return run
+
+
+def _to_torch(value: Any) -> Any:
+    import torch
+
+    array = np.array(value)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _from_torch(tensor: Any) -> Any:
+    import ml_dtypes
+    import torch
+
+    if tensor.dtype is torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+TARGETS: dict[str, Callable[[Model], Runner]] = {"torch": torch_target}
