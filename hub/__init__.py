@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.convert import Conversion, Inspection, check, convert, inspect, load, save
+from hub.deferred import defer_sympy
 from hub.errors import (
     HubError,
     InvalidModel,
@@ -83,3 +84,4 @@ def _check_siblings() -> None:
 
 
 _check_siblings()
+defer_sympy()
