@@ -109,10 +109,10 @@ class GraphBuilder:
         """Emit a node with `outputs` outputs."""
         label = self.unique(self._qualified(name or op_type))
         names = [label] + [self.unique(f"{label}_{i}") for i in range(1, outputs)]
-        given = {key: value for key, value in attributes.items() if value is not None}
+        given = [_attribute(key, value) for key, value in attributes.items() if value is not None]
         metadata = {LAYER: self._layer[0], SOURCE_OP: self._layer[1]} if self._layer else {}
         values = [ir.Value(name=text) for text in names]
-        node = ir.node(op_type, inputs, given, outputs=values, name=label, metadata_props=metadata)
+        node = ir.Node("", op_type, inputs, given, outputs=values, name=label, metadata_props=metadata)
         _infer(node, inputs)
         self.nodes.append(node)
         return node.outputs
@@ -161,6 +161,24 @@ class GraphBuilder:
 
     def _qualified(self, name: str) -> str:
         return f"{self._layer[0]}/{name}" if self._layer else name
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    """An attribute by the type of its value; lists of numbers must not be empty."""
+    if isinstance(value, bool | int | np.integer):
+        return ir.AttrInt64(name, int(value))
+    if isinstance(value, float | np.floating):
+        return ir.AttrFloat32(name, float(value))
+    if isinstance(value, str):
+        return ir.AttrString(name, value)
+    if isinstance(value, list | tuple) and value:
+        if all(isinstance(item, int | np.integer) for item in value):
+            return ir.AttrInt64s(name, [int(item) for item in value])
+        if all(isinstance(item, float | int) for item in value):
+            return ir.AttrFloat32s(name, [float(item) for item in value])
+        if all(isinstance(item, str) for item in value):
+            return ir.AttrStrings(name, list(value))
+    raise TypeError(f"attribute {name}={value!r} has no ONNX type here")
 
 
 def _infer(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:

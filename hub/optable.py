@@ -28,7 +28,7 @@ import onnx_ir as ir
 
 from hub.errors import InvalidModel, Refusal
 
-__all__ = ["Bound", "OpTable", "attribute_value", "bind_attributes", "defaults", "type_string"]
+__all__ = ["Bound", "OpTable", "attribute_value", "bind_attributes", "defaults", "parameters_of", "type_string"]
 
 _ABSENT = object()
 
@@ -120,7 +120,7 @@ def _bind_inputs(entry: Entry, schema: onnx.defs.OpSchema, node: ir.Node) -> lis
         names = [schema.outputs[min(i, len(schema.outputs) - 1)].name for i in used]
         raise Refusal(f"its output {', '.join(names)} is used")
     inputs = list(node.inputs)
-    parameters = list(inspect.signature(entry.function).parameters.values())[1:]
+    parameters = parameters_of(entry.function)[1:]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return inputs
@@ -128,6 +128,12 @@ def _bind_inputs(entry: Entry, schema: onnx.defs.OpSchema, node: ir.Node) -> lis
     if extra:
         raise Refusal(f"its input {', '.join(schema.inputs[i].name for i in extra)} is given")
     return (inputs + [None] * len(positional))[: len(positional)]
+
+
+@cache
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a function, in order; kept, since each is asked for once a node."""
+    return list(inspect.signature(function).parameters.values())
 
 
 def bind_attributes(
@@ -144,8 +150,7 @@ def bind_attributes(
     Raises:
         Refusal: naming the first attribute that would have been dropped.
     """
-    parameters = inspect.signature(function).parameters.values()
-    named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    named = {p.name: p for p in parameters_of(function) if p.kind is p.KEYWORD_ONLY}
     for name, value in given.items():
         if name in named or name in ignorable:
             continue

@@ -71,6 +71,7 @@ class WeightFile:
         self.root = root
         self._mapping = mapping
         self._base = base
+        self._groups: dict[str, h5py.Group] = {}
 
     def group(self, path: str) -> h5py.Group | None:
         """The group at `path`, or None; links are followed only inside the file."""
@@ -120,22 +121,30 @@ class WeightFile:
 
     def _walk(self, path: str) -> Any:
         """Follow hard links only: an external or soft link can name another file, or loop."""
-        current: Any = self.root
-        for part in (p for p in path.split("/") if p):
-            if not isinstance(current, h5py.Group):
+        parent, _, last = path.strip("/").rpartition("/")
+        if not last:
+            return self.root
+        if path in self._groups:
+            return self._groups[path]
+        group = self._walk(parent)
+        if not isinstance(group, h5py.Group):
+            return None
+        name = last.encode("utf-8", "surrogateescape")
+        try:
+            if not last or name not in group.id:
                 return None
-            try:
-                kind = current.get(part, getclass=True, getlink=True)
-                if kind is None:
-                    return None
-                if kind is not h5py.HardLink:
-                    raise InvalidModel(f"{self.where}: {path!r} is an HDF5 {kind.__name__}, which is not followed")
-                current = current[part]
-            except (OSError, RuntimeError, KeyError, ValueError) as error:
-                raise InvalidModel(
-                    f"{self.where}: {path!r} cannot be read, the file may be truncated: {error}"
-                ) from error
-        return current
+            kind = group.id.links.get_info(name).type
+            if kind != h5py.h5l.TYPE_HARD:
+                what = {h5py.h5l.TYPE_SOFT: "a soft", h5py.h5l.TYPE_EXTERNAL: "an external"}.get(kind, "a user-defined")
+                raise InvalidModel(f"{self.where}: {path!r} is {what} link of HDF5, which is not followed")
+            found = group[last]
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise InvalidModel(
+                f"{self.where}: {path!r} cannot be read, the file may be truncated: {error}"
+            ) from error
+        if isinstance(found, h5py.Group):
+            self._groups[path] = found
+        return found
 
     def _read(self, path: str, data: h5py.Dataset) -> ViewTensor:
         if data.external or data.is_virtual:
@@ -171,6 +180,7 @@ class WeightFile:
 
     def close(self) -> None:
         """Close the HDF5 handle; tensors stay valid, they are views of the mapping."""
+        self._groups.clear()
         self.root.close()
 
 

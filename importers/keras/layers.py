@@ -21,7 +21,7 @@ import onnx_ir as ir
 from hub import tensors
 from hub.builder import GraphBuilder
 from hub.errors import HubError, InvalidModel, Refusal
-from hub.optable import bind_attributes
+from hub.optable import bind_attributes, parameters_of
 from hub.tensors import ViewTensor
 from importers.keras.config import Layer
 from importers.keras.weights import WeightStore
@@ -229,7 +229,7 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     check_dtype(config.pop("dtype", None))
     inputs = list(_flatten(args))
     keywords = bind_attributes(function, config, DEFAULTS, IGNORABLE)
-    parameters = list(inspect.signature(function).parameters.values())[1:]
+    parameters = parameters_of(function)[1:]
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(inputs) != len(positional):
         raise Refusal(f"it is called with {len(inputs)} inputs, {len(positional)} are supported")

@@ -60,17 +60,15 @@ class PathWeights:
         return [("", tensor) for tensor in self.file.variables(path)]
 
     def unused(self) -> list[str]:
-        import h5py
-
         found: list[str] = []
 
-        def visit(name: str, item: object) -> None:
-            parent = name.rpartition("/")[0]
-            ours = parent.endswith("vars") and not name.startswith(("optimizer", "vars/"))
-            if ours and isinstance(item, h5py.Dataset) and parent not in self._seen:
+        def visit(name: str) -> None:
+            parent, _, last = name.rpartition("/")
+            ours = last.isdigit() and parent.endswith("/vars") and not name.startswith("optimizer")
+            if ours and parent not in self._seen:
                 found.append(name)
 
-        self.file.root.visititems(visit)
+        self.file.root.visit(visit)
         return found
 
     def close(self) -> None:
