@@ -106,8 +106,9 @@ def _score(groups: list[Group]) -> float:
     parameters = len(_unified(groups))
     if parameters > _MOST_PARAMETERS or not groups[0].members:
         return 0
-    saved = len(groups) * (lines - 2.0) - lines - _OVERHEAD - max(0, parameters - 4) * 1.5
     named = sum(group.named for group in groups) / len(groups)
+    overhead = _OVERHEAD - 5 * named + max(0, parameters - 4) * 1.5
+    saved = len(groups) * (lines - 2.0) - lines - overhead
     return saved * (1 + 0.3 * named)
 
 

@@ -118,7 +118,8 @@ class Emitter:
         opset = self.opsets.get("", 1)
         if node.op_type == "Shape" and inputs and self._sizes(node):
             return
-        if inputs and all(v is None or isinstance(v, Constant) for v in inputs):
+        constant = bool(inputs) and all(v is None or isinstance(v, Constant) for v in inputs)
+        if constant and not self._tied(node, inputs):
             folded = fold_constant(node, inputs, opset)  # type: ignore[arg-type]
             if folded is not None:
                 self.known.update(zip(node.outputs, folded, strict=True))
@@ -131,6 +132,13 @@ class Emitter:
         self._check_types(node)
         result = OPS.bind(node, self.opsets.get(node.domain, 1))(self)
         self._define(node, result)
+
+    def _tied(self, node: ir.Node, inputs: Sequence[Known | None]) -> bool:
+        """Whether it is a view of a weight that other layers use as well: then the view is code."""
+        first = inputs[0]
+        if node.op_type not in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"):
+            return False
+        return isinstance(first, Constant) and first.root is not None and _is_weight(first) and _trains(first.root)
 
     def _define(self, node: ir.Node, result: Known | Sequence[Variable]) -> None:
         if isinstance(result, list):  # the op made its own step with several outputs
@@ -269,7 +277,9 @@ class Emitter:
             device = self.device()
             arguments = [size_expression(e) for e in known.elements]
             return call(f"torch.tensor({template}{device[0]})", *arguments, *device[1])
-        return self.weight(value, known, train=False) if isinstance(known, Constant) else known
+        if isinstance(known, Constant):
+            return self.weight(value, known, train=known.root is not None and _trains(known.root))
+        return known
 
     def device(self) -> tuple[str, list[Expression]]:
         if not self.inputs:
@@ -395,6 +405,12 @@ def _is_expression(value: Known | None) -> bool:
 
 def _is_weight(constant: Constant) -> bool:
     return constant.root is not None and constant.dtype in FLOATS
+
+
+def _trains(root: ir.Value) -> bool:
+    """Whether something else than the current view multiplies with it or looks up rows of it."""
+    users = {user for user, _ in root.uses()}
+    return len(users) > 1 and any(u.op_type in ("MatMul", "Gemm", "Conv", "Gather") for u in users)
 
 
 def _is_mask(constant: Constant) -> bool:

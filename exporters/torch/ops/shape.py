@@ -214,6 +214,9 @@ def gather(emit: Emitter, data: ir.Value, indices: ir.Value, *, axis: int) -> Ex
             return call(f"{{}}[{lead}{{}}:{{}}]", tensor, picked[0], picked[-1] + 1)
         return call(f"{{}}[{lead}{{}}]", tensor, Literal(picked, "indices"))
     index = emit.tensor(indices)
+    table = source is not None and source.root is not None and source.dtype in FLOATS
+    if axis == 0 and rank == 2 and table and constant is None:
+        return call("F.embedding({}, {})", index, tensor)
     if constant is None and emit.dtype(indices) is ir.DataType.INT32:
         index = call("{}.long()", index)
     return call(f"{{}}[{lead}{{}}]", tensor, index)

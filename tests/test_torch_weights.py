@@ -1,0 +1,51 @@
+"""The streamed .safetensors writer."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from safetensors.numpy import load_file
+
+from exporters.torch.values import Constant
+from exporters.torch.weights import write_safetensors
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64, np.int32, np.int8, np.uint8, bool])
+def test_types_and_shapes(tmp_path: Path, dtype: type) -> None:
+    arrays = {f"a{k}": np.ones(shape, dtype) for k, shape in enumerate([(), (3,), (2, 0), (2, 3, 4)])}
+    write_safetensors(tmp_path / "w.safetensors", {k: Constant.of(v) for k, v in arrays.items()})
+    read = load_file(tmp_path / "w.safetensors")
+    assert list(read) == list(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_big_endian_and_views(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=">f4").reshape(2, 3, 4)
+    big = Constant((4, 3, 2), ir.DataType.FLOAT, lambda: array.transpose(2, 1, 0))
+    wide = np.random.default_rng(0).normal(size=(3, 1 << 21)).astype(np.float32)
+    turned = Constant.of(wide).viewed(lambda a: a.T, (1 << 21, 3), "T")
+    write_safetensors(tmp_path / "w.safetensors", {"big": big, "wide": Constant.of(wide), "turned": turned})
+    read = load_file(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(read["big"], array.transpose(2, 1, 0).astype("<f4"))
+    np.testing.assert_array_equal(read["wide"], wide)
+    np.testing.assert_array_equal(read["turned"], wide.T)
+
+
+def test_memory_does_not_grow_with_the_weights(tmp_path: Path) -> None:
+    source = np.memmap(tmp_path / "source", np.float32, "w+", shape=(8192, 8192))  # 256 MiB
+    source[0, 0] = 1
+    source.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kernel = Constant(
+        (8192, 8192), ir.DataType.FLOAT, lambda: np.memmap(tmp_path / "source", np.float32, "r", shape=(8192, 8192))
+    )
+    write_safetensors(tmp_path / "w.safetensors", {"w": kernel})
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert (tmp_path / "w.safetensors").stat().st_size > 256 << 20
+    assert grown < 120
