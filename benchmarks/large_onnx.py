@@ -17,7 +17,8 @@ with open(path + ".data", "wb") as data:
     for i in range(count):
         data.write(block.tobytes())
         weight = TensorProto(name=f"w{i}", data_type=1, dims=[size, size], data_location=TensorProto.EXTERNAL)
-        for key, value in (("location", path.split("/")[-1] + ".data"), ("offset", i * block.nbytes), ("length", block.nbytes)):
+        place = {"location": path.split("/")[-1] + ".data", "offset": i * block.nbytes, "length": block.nbytes}
+        for key, value in place.items():
             weight.external_data.add(key=key, value=str(value))
         initializers.append(weight)
         nodes.append(helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"], name=f"m{i}"))
