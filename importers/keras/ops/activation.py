@@ -34,6 +34,7 @@ ONE_OP = {
     "exponential": "Exp",
     "mish": "Mish",
     "hard_silu": "HardSwish",
+    "celu": "Celu",
 }
 
 
@@ -55,6 +56,8 @@ def activate(keras: Context, x: ir.Value, activation: Any) -> ir.Value:
             return CONFIGURED[name](keras, x, **config)
         except TypeError as error:
             raise Refusal(f"activation {name} with {config} is not supported") from error
+    if name == "relu" and config:
+        return relu(keras, x, **config)
     if config:
         raise Refusal(f"activation {name} with {config} is not supported")
     if name in ONE_OP:
@@ -101,6 +104,42 @@ def _log_sigmoid(keras: Context, x: ir.Value) -> ir.Value:
     return keras.op("Neg", keras.op("Softplus", keras.op("Neg", x)))
 
 
+def _glu(keras: Context, x: ir.Value, axis: int = -1) -> ir.Value:
+    """The first half of an axis times the sigmoid of the second."""
+    half, gate = keras.builder.ops("Split", x, outputs=2, axis=axis, num_outputs=2)
+    return keras.op("Mul", half, keras.op("Sigmoid", gate))
+
+
+def _hard_tanh(keras: Context, x: ir.Value) -> ir.Value:
+    return clip(keras, x, -1.0, 1.0)
+
+
+def _hard_shrink(keras: Context, x: ir.Value, threshold: float = 0.5) -> ir.Value:
+    return keras.op("Shrink", x, lambd=float(threshold), bias=0.0)
+
+
+def _soft_shrink(keras: Context, x: ir.Value, threshold: float = 0.5) -> ir.Value:
+    return keras.op("Shrink", x, lambd=float(threshold), bias=float(threshold))
+
+
+def _tanh_shrink(keras: Context, x: ir.Value) -> ir.Value:
+    return keras.op("Sub", x, keras.op("Tanh", x))
+
+
+def _squareplus(keras: Context, x: ir.Value, b: float = 4) -> ir.Value:
+    """(x + sqrt(x^2 + b)) / 2."""
+    root = keras.op("Sqrt", keras.op("Add", keras.op("Mul", x, x), keras.constant(b, "b")))
+    return keras.op("Mul", keras.op("Add", x, root), keras.constant(0.5, "half"))
+
+
+def _sparse_plus(keras: Context, x: ir.Value) -> ir.Value:
+    """0 up to -1, x from 1 on, ((x + 1) / 2)^2 between."""
+    inside = clip(keras, x, -1.0, 1.0)
+    half = keras.op("Mul", keras.op("Add", inside, keras.constant(1.0, "one")), keras.constant(0.5, "half"))
+    above = keras.op("Relu", keras.op("Sub", x, keras.constant(1.0, "limit")))
+    return keras.op("Add", keras.op("Mul", half, half), above)
+
+
 CONFIGURED: dict[str, Callable[..., ir.Value]] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
@@ -111,6 +150,13 @@ CONFIGURED: dict[str, Callable[..., ir.Value]] = {
     "silu": _silu,
     "relu6": _relu6,
     "log_sigmoid": _log_sigmoid,
+    "glu": _glu,
+    "hard_tanh": _hard_tanh,
+    "hard_shrink": _hard_shrink,
+    "soft_shrink": _soft_shrink,
+    "tanh_shrink": _tanh_shrink,
+    "squareplus": _squareplus,
+    "sparse_plus": _sparse_plus,
 }
 
 
@@ -130,26 +176,30 @@ def relu(
     x: ir.Value,
     *,
     max_value: float | None = None,
-    negative_slope: float = 0.0,
-    threshold: float = 0.0,
+    negative_slope: float | list[float] | None = 0.0,
+    threshold: float | list[float] | None = 0.0,
 ) -> ir.Value:
-    """max_value above, x between, negative_slope * (x - threshold) below the threshold."""
-    negative_slope, threshold = float(negative_slope or 0.0), float(threshold or 0.0)
-    if threshold != 0.0:
-        if negative_slope != 0.0 or max_value is not None:
-            raise Refusal("ReLU with a threshold and a slope or a maximum is not supported yet")
-        if threshold < 0.0:
-            raise Refusal("ReLU with a negative threshold is not supported yet")
-        # x >= threshold passes in Keras, x > threshold in ONNX: the comparison is written out.
-        limit = keras.constant(threshold, "threshold")
-        zero = keras.constant(0.0, "zero")
-        return keras.op("Where", keras.op("GreaterOrEqual", x, limit), x, zero)
-    if negative_slope != 0.0:
-        x = keras.op("LeakyRelu", x, alpha=negative_slope)
-        if max_value is None:
-            return x
-        return keras.op("Min", x, keras.constant(float(max_value), "max"))
-    return keras.op("Relu", x) if max_value is None else clip(keras, x, 0.0, float(max_value))
+    """x above the threshold, limited by max_value; negative_slope * (x - threshold) below it."""
+    slope, limit = float(_one(negative_slope) or 0.0), float(_one(threshold) or 0.0)
+    top = _one(max_value)
+    if limit == 0.0 and slope == 0.0:
+        return keras.op("Relu", x) if top is None else clip(keras, x, 0.0, float(top))
+    if limit == 0.0 and top is None:
+        return keras.op("LeakyRelu", x, alpha=slope)
+    y = keras.op("ThresholdedRelu", x, alpha=limit) if limit else keras.op("Relu", x)
+    if top is not None:
+        y = clip(keras, y, 0.0, float(top))
+    if slope == 0.0:
+        return y
+    below = keras.op("Relu", keras.op("Sub", keras.constant(limit, "threshold"), x))
+    return keras.op("Sub", y, keras.op("Mul", below, keras.constant(slope, "slope")))
+
+
+def _one(value: float | list[float] | None) -> float | None:
+    """tf.keras 2 writes a number as an array of none or one."""
+    if isinstance(value, list):
+        (value,) = value
+    return value
 
 
 @layer("LeakyReLU")
@@ -181,8 +231,10 @@ def prelu(keras: Context, x: ir.Value, *, shared_axes: list[int] | None = None) 
 
 @layer("Softmax")
 def softmax(keras: Context, x: ir.Value, *, axis: int | list[int] = -1) -> ir.Value:
-    if isinstance(axis, list | tuple):
-        if len(axis) != 1:
-            raise Refusal(f"softmax over the axes {axis} together is not supported yet")
-        axis = axis[0]
-    return keras.op("Softmax", x, axis=int(axis))
+    axes = [int(a) for a in axis] if isinstance(axis, list | tuple) else [int(axis)]
+    if len(axes) == 1:
+        return keras.op("Softmax", x, axis=axes[0])
+    over = keras.ints(axes, "axes")
+    largest = keras.op("ReduceMax", x, over, keepdims=1)
+    powers = keras.op("Exp", keras.op("Sub", x, largest))
+    return keras.op("Div", powers, keras.op("ReduceSum", powers, over, keepdims=1))

@@ -226,9 +226,10 @@ def conv_transpose(
     groups: int = 1,
     rank: int | None = None,
 ) -> ir.Value:
-    """The gradient of a convolution; without `output_padding` SAME gives in * stride.
+    """The gradient of a convolution; SAME gives in * stride.
 
-    With it the sizes are (in - 1) * stride + kernel - 2 * (kernel // 2) + output_padding.
+    With `output_padding` the sizes are (in - 1) * stride + (kernel % 2 if SAME, else kernel) + output_padding,
+    where a dilated kernel counts as large as it is spread.
     """
     n = len(keras.shape(x)) - 2
     size, step, dilations = spread(kernel_size, n), spread(strides, n), spread(dilation_rate, n)
@@ -236,19 +237,18 @@ def conv_transpose(
         raise Refusal("a transposed convolution in groups is not supported yet")
     if padding not in ("valid", "same"):
         raise Refusal(f"padding {padding!r} is not supported")
-    if output_padding is not None or any(d != 1 for d in dilations):
-        raise Refusal("output_padding and dilation of a transposed convolution are not supported yet")
     x = keras.first(x, data_format)
     channels = keras.size(x, 1)
     kernel, *bias = keras.weights(kernel=(*size, filters, channels), bias=(filters,) if use_bias else None)
+    added = [None] * n if output_padding is None else spread(output_padding, n)
     begins, ends, extra = [0] * n, [0] * n, [0] * n
-    if padding == "same":
-        for axis, (k, s) in enumerate(zip(size, step, strict=True)):
-            total = max(k - s, 0)
-            begins[axis], ends[axis] = total // 2, total - total // 2
-            extra[axis] = max(s - k, 0)
-    elif any(k < s for k, s in zip(size, step, strict=True)):
-        extra = [max(s - k, 0) for k, s in zip(size, step, strict=True)]
+    for axis, (k, s, d, more) in enumerate(zip(size, step, dilations, added, strict=True)):
+        k = (k - 1) * d + 1
+        if padding == "same":
+            cut = k - s if more is None else k - k % 2 - more
+        else:
+            cut = min(k - s, 0) if more is None else -more
+        begins[axis], ends[axis], extra[axis] = max(cut, 0) // 2, (max(cut, 0) + 1) // 2, max(-cut, 0)
     y = keras.op(
         "ConvTranspose",
         x,
@@ -256,6 +256,7 @@ def conv_transpose(
         _optional(keras, "bias", bias),
         kernel_shape=size,
         strides=step if any(s != 1 for s in step) else None,
+        dilations=dilations if any(d != 1 for d in dilations) else None,
         pads=begins + ends if any(begins + ends) else None,
         output_padding=extra if any(extra) else None,
     )

