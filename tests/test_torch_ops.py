@@ -51,16 +51,25 @@ def test_conv_transpose(tmp_path: Path, pads: list[int], extra: list[int]) -> No
         assert pads[2] < extra[0]
 
 
+def _refused(model: hub.Model, folder: Path, why: str) -> bool:
+    """Whether the exporter says no, for this reason."""
+    try:
+        text(model, folder)
+    except hub.UnsupportedOps as error:
+        return why in str(error)
+    return False
+
+
 POOL = list(itertools.product([[0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1]], [0, 1], [[2, 2], [3, 2]]))
 
 
 @pytest.mark.parametrize(("pads", "ceil", "strides"), POOL)
 def test_max_pool(tmp_path: Path, pads: list[int], ceil: int, strides: list[int]) -> None:
     step = node("MaxPool", "x", "y", kernel_shape=[3, 3], pads=pads, ceil_mode=ceil, strides=strides)
-    try:
-        check(net([step], IMAGE, ["y"]), tmp_path, image())
-    except hub.UnsupportedOps as error:
-        assert ceil and "ceil_mode" in str(error)  # noqa: PT017
+    model = net([step], IMAGE, ["y"])
+    if ceil and _refused(model, tmp_path, "ceil_mode"):
+        return
+    check(model, tmp_path, image())
 
 
 @pytest.mark.parametrize(("pads", "ceil", "strides"), POOL)
@@ -68,10 +77,10 @@ def test_max_pool(tmp_path: Path, pads: list[int], ceil: int, strides: list[int]
 def test_average_pool(tmp_path: Path, pads: list[int], ceil: int, strides: list[int], include: int) -> None:
     attributes = {"pads": pads, "ceil_mode": ceil, "strides": strides, "count_include_pad": include}
     step = node("AveragePool", "x", "y", kernel_shape=[3, 3], **attributes)
-    try:
-        check(net([step], IMAGE, ["y"]), tmp_path, image())
-    except hub.UnsupportedOps as error:
-        assert ceil and "ceil_mode" in str(error)  # noqa: PT017
+    model = net([step], IMAGE, ["y"])
+    if ceil and _refused(model, tmp_path, "ceil_mode"):
+        return
+    check(model, tmp_path, image())
 
 
 @pytest.mark.parametrize("trans_a", [0, 1])

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from exporters.torch.values import Constant
 from exporters.torch.weights import write_safetensors
+from hub.tensors import MappedFile, ViewTensor
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64, np.int32, np.int8, np.uint8, bool])
@@ -37,15 +38,25 @@ def test_big_endian_and_views(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read["turned"], wide.T)
 
 
-def test_memory_does_not_grow_with_the_weights(tmp_path: Path) -> None:
-    source = np.memmap(tmp_path / "source", np.float32, "w+", shape=(8192, 8192))  # 256 MiB
-    source[0, 0] = 1
-    source.flush()
+@pytest.mark.parametrize("turned", [False, True])
+def test_memory_does_not_grow_with_the_weights(tmp_path: Path, turned: bool) -> None:
+    with (tmp_path / "source").open("wb") as file:
+        file.truncate(256 << 20)
+    mapping = MappedFile(tmp_path / "source")
+    tensor = ViewTensor(mapping.array(0, np.float32, (8192, 8192)), mapping=mapping)
+    kernel = Constant((8192, 8192), ir.DataType.FLOAT, tensor.numpy, tensor=tensor)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    kernel = Constant(
-        (8192, 8192), ir.DataType.FLOAT, lambda: np.memmap(tmp_path / "source", np.float32, "r", shape=(8192, 8192))
-    )
-    write_safetensors(tmp_path / "w.safetensors", {"w": kernel})
+    write_safetensors(tmp_path / "w.safetensors", {"w": kernel.transposed() if turned else kernel})
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert (tmp_path / "w.safetensors").stat().st_size > 256 << 20
     assert grown < 120
+
+
+def test_a_permuted_kernel_is_turned_without_a_copy(tmp_path: Path) -> None:
+    array = np.arange(3 * 4 * 5 * 6, dtype=np.float32).reshape(3, 4, 5, 6).transpose(2, 0, 1, 3)
+    tensor = ViewTensor(array, (60, 6))
+    kernel = Constant((60, 6), ir.DataType.FLOAT, tensor.numpy, tensor=tensor).transposed()
+    assert isinstance(kernel.tensor, ViewTensor)
+    assert np.shares_memory(kernel.tensor.array, array)
+    write_safetensors(tmp_path / "w.safetensors", {"w": kernel})
+    np.testing.assert_array_equal(load_file(tmp_path / "w.safetensors")["w"], tensor.numpy().T)

@@ -75,7 +75,7 @@ def _best(scopes: list[Scope], cache: Cache) -> list[Group] | None:
     for group in candidates(scopes, cache):
         clusters[group.key].append(group)
     best: tuple[float, int, list[Group]] | None = None
-    for rank, groups in enumerate(clusters.values()):
+    for rank, groups in enumerate(part for cluster in clusters.values() for part in _parts(cluster)):
         apart = _apart(groups)
         if len(apart) < 2:
             continue
@@ -83,6 +83,21 @@ def _best(scopes: list[Scope], cache: Cache) -> list[Group] | None:
         if score >= _LEAST and (best is None or score > best[0]):
             best = (score, -rank, apart)
     return best[2] if best else None
+
+
+def _parts(groups: list[Group]) -> list[list[Group]]:
+    """The groups of one key: all of them; those that agree in all but the channels; those that are equal."""
+    if len(groups) < 2 or not groups[0].members:
+        return []
+    parts = [groups]
+    for everything in (False, True):
+        split: dict[Hashable, list[Group]] = defaultdict(list)
+        for group in groups:
+            columns = [c for c in group.columns if everything or c.kind != "channels"]
+            split[tuple((type(c.value).__name__, c.value) for c in columns)].append(group)
+        if len(split) > 1:
+            parts.extend(part for part in split.values() if len(part) > 1)
+    return parts
 
 
 def _apart(groups: list[Group]) -> list[Group]:
@@ -108,7 +123,8 @@ def _score(groups: list[Group]) -> float:
         return 0
     named = sum(group.named for group in groups) / len(groups)
     overhead = _OVERHEAD - 5 * named + max(0, parameters - 4) * 1.5
-    saved = len(groups) * (lines - 2.0) - lines - overhead
+    instance = 2.0 if parameters <= 5 else 4.0
+    saved = len(groups) * (lines - instance) - lines - overhead
     return saved * (1 + 0.3 * named)
 
 
@@ -161,6 +177,11 @@ def _multiples(groups: Sequence[Group], rows: list[list[int]]) -> dict[int, tupl
                 pairs = zip(values[small], values[large], strict=True)
                 if all(_times(a, factor) == b and type(a) is type(b) for a, b in pairs):
                     result[large] = (small, factor)
+    for row, (base, factor) in result.items():
+        while base in result:  # a multiple of a multiple
+            base, more = result[base]
+            factor *= more
+        result[row] = (base, factor)
     return result
 
 

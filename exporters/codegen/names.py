@@ -71,6 +71,8 @@ def class_name(name: str, fallback: str = "Network") -> str:
     words = list(tokens(name))
     while words and words[0][0].isdigit():
         words.append(words.pop(0)) if any(not w[0].isdigit() for w in words) else words.pop(0)
+    if sum(word.isdigit() for word in words) > 1:
+        words = [word for word in words if not word.isdigit()] or words
     text = "".join(word[0].upper() + word[1:] for word in words)[:_MAX_IDENTIFIER] or fallback
     return text + "_" if text in _PYTHON else text
 

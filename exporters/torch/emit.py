@@ -86,7 +86,7 @@ class Emitter:
                 refusals.append(("initializer", name, Refusal("it has no data")))
                 continue
             shape = tuple(d for d in tensor.shape if isinstance(d, int))
-            self.known[value] = Constant(shape, tensor.dtype, tensor.numpy, value)
+            self.known[value] = Constant(shape, tensor.dtype, tensor.numpy, value, tensor=tensor)
         for node in self.graph:
             self._layers[self.layer(node)] += _has_weights(node)
         for node in self.graph:
@@ -188,6 +188,8 @@ class Emitter:
         if self._layers[layer] < 2:
             return name
         full = node.name or ""
+        if role in ("depthwise", "pointwise"):
+            return f"{name}.{role}"
         if full.startswith(layer) and full != layer:
             return f"{name}.{full[len(layer) :]}"
         return f"{name}.{role or node.op_type}"
@@ -286,14 +288,14 @@ class Emitter:
             return "", []
         return ", device={}.device", [Use(self.inputs[0][1])]
 
-    def operand(self, value: Operand, other: Operand, *, train: bool = False) -> Expression:
+    def operand(self, value: Operand, other: Operand, *, train: bool = False, name: str = "value") -> Expression:
         """A tensor, or a Python number where a constant scalar means the same."""
         constant = self.constant(value)
         if constant is not None and constant.size == 1:
             shape = self.shape(other)
             wide = shape is not None and len(shape) >= len(constant.shape)
             if wide and self.constant(other) is None and constant.dtype in TORCH_DTYPES:
-                return Literal(plain(constant.numpy()), "value")
+                return Literal(plain(constant.numpy()), name)
         if constant is not None:
             return self.weight(value, constant, train=train)
         return self.tensor(value)

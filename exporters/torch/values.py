@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.codegen.program import Expression, Literal
+from hub.tensors import ViewTensor, view
 
 __all__ = [
     "FLOATS",
@@ -58,6 +60,7 @@ class Constant:
     load: Callable[[], Array]
     root: ir.Value | None = None
     view: str = ""
+    tensor: ir.TensorProtocol | None = None
 
     @property
     def size(self) -> int:
@@ -74,10 +77,29 @@ class Constant:
         load = self.load
         return Constant(shape, self.dtype, lambda: function(load()), self.root, f"{self.view}.{name}")
 
+    def transposed(self) -> Constant:
+        """A matrix turned round, without a copy of it."""
+        rows, columns = self.shape
+        tensor = None if self.tensor is None else _turned(self.tensor, rows, columns)
+        load = self.load
+        return Constant((columns, rows), self.dtype, lambda: load().T, self.root, f"{self.view}.T", tensor)
+
     @classmethod
     def of(cls, array: Array, dtype: ir.DataType | None = None) -> Constant:
         array = np.asarray(array)
         return cls(tuple(array.shape), dtype or ir.DataType.from_numpy(array.dtype), lambda: array)
+
+
+def _turned(tensor: ir.TensorProtocol, rows: int, columns: int) -> ir.TensorProtocol | None:
+    """The transpose of a matrix as a view, also where the matrix is itself a view of more axes."""
+    if not isinstance(tensor, ViewTensor):
+        return view(tensor, (1, 0))
+    array = tensor.array
+    for split in range(array.ndim + 1):
+        if math.prod(array.shape[:split]) == rows and math.prod(array.shape[split:]) == columns:
+            order = (*range(split, array.ndim), *range(split))
+            return tensor.transformed(array.transpose(order), (columns, rows))
+    return None
 
 
 @dataclass(eq=False)

@@ -28,11 +28,6 @@ def linear(emit: Emitter, x: ir.Value, weight: Constant, bias: Constant | None) 
     return emit.apply(emit.module("nn.Linear", named, {"weight": weight, "bias": bias}, "linear"), emit.tensor(x))
 
 
-def _transposed(constant: Constant) -> Constant:
-    rows, columns = constant.shape
-    return constant.viewed(lambda a: a.T, (columns, rows), "T")
-
-
 @OPS("Gemm", since=7)
 def gemm(
     emit: Emitter,
@@ -48,7 +43,7 @@ def gemm(
     weight, bias = emit.owned(b), _bias(emit, c, b, transB)
     plain = alpha == 1.0 and (beta == 1.0 or c is None) and not transA
     if plain and weight is not None and (c is None or bias is not None):
-        return linear(emit, a, weight if transB else _transposed(weight), bias)
+        return linear(emit, a, weight if transB else weight.transposed(), bias)
     left = call("{}.T", emit.tensor(a)) if transA else emit.tensor(a)
     shared = emit.constant(b)
     right = emit.tensor(b) if shared is None else emit.weight(b, shared, train=True)
@@ -91,7 +86,7 @@ def _bias(emit: Emitter, c: ir.Value | None, b: ir.Value, trans: int) -> Constan
 def matmul(emit: Emitter, a: ir.Value, b: ir.Value) -> Expression:
     weight = emit.owned(b)
     if weight is not None and len(weight.shape) == 2:
-        return linear(emit, a, _transposed(weight), None)
+        return linear(emit, a, weight.transposed(), None)
     operands = []
     for value in (a, b):
         constant = emit.constant(value)
@@ -112,7 +107,7 @@ def biased_matmul(emit: Emitter, product: ir.Value, addend: ir.Value) -> Express
         return None
     if weight.root is not None and len(weight.root.uses()) > 1 and not _one_layer(weight.root, addend):
         return None
-    return linear(emit, a, _transposed(weight), bias)
+    return linear(emit, a, weight.transposed(), bias)
 
 
 def _one_layer(kernel: ir.Value, bias: ir.Value) -> bool:

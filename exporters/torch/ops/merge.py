@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from exporters.torch.emit import Emitter
 
 
-def _pair(emit: Emitter, a: ir.Value, b: ir.Value, train: bool = False) -> tuple[Expression, Expression]:
-    return emit.operand(a, b, train=train), emit.operand(b, a, train=train)
+def _pair(
+    emit: Emitter, a: ir.Value, b: ir.Value, train: bool = False, name: str = "value"
+) -> tuple[Expression, Expression]:
+    return emit.operand(a, b, train=train, name=name), emit.operand(b, a, train=train, name=name)
 
 
 @OPS("Add", since=7)
@@ -50,7 +52,7 @@ def mul(emit: Emitter, a: ir.Value, b: ir.Value) -> Expression:
         node = gate.producer()
         if node is not None and node.op_type == "Sigmoid" and node.inputs[0] is x:
             return call("F.silu({})", emit.tensor(x), chains=True)
-    return call("{} * {}", *_pair(emit, a, b, train=True), precedence=MULTIPLY)
+    return call("{} * {}", *_pair(emit, a, b, train=True, name="scale"), precedence=MULTIPLY)
 
 
 @OPS("Div", since=7)
