@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import need
 
 import hub
 from hub.demo import SAMPLES
@@ -54,7 +55,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch")
+    need("torch", "safetensors")
     (tmp_path / "hub").mkdir()
     shutil.copytree(SAMPLES, tmp_path / "hub" / "samples")
     monkeypatch.chdir(tmp_path)
