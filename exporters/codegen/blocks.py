@@ -342,9 +342,11 @@ def _common(members: Sequence[Member]) -> str:
 
 
 def _hint(group: Group) -> str:
-    shared = _common(group.members)
+    words = [tokens(m.hint) for m in group.members]
+    shared = common(words)
+    ending = common([name[len(shared) :][::-1] for name in words])[::-1]
     if shared and len(group.members) > 1:
-        return shared
+        return "_".join([*shared, *ending])
     last = group.steps[-1]
     if not references(last.expression) and len(set(group.steps)) > 4:
         return last.layer

@@ -65,8 +65,10 @@ def _whole(group: Group, index: Index) -> bool:
         if not any(m not in inside and tokens(m.hint)[: len(shared)] == shared for m in index.owners):
             return True
     ending = common([name[::-1] for name in words])
-    if len(ending) >= 2:
-        return not any(m not in inside and tokens(m.hint)[::-1][: len(ending)] == ending for m in index.owners)
+    if ending:
+        others = any(m not in inside and tokens(m.hint)[::-1][: len(ending)] == ending for m in index.owners)
+        if not others or len(ending) >= 2:
+            return not others
     telling = sum(any(bare(w) and bare(w) not in _GENERIC for w in name) for name in words)
     return not shared and 2 * telling < len(words)
 
@@ -91,7 +93,7 @@ def _by_name(index: Index) -> Iterator[frozenset[Step]]:
         words = tokens(step.layer)
         for length in range(1, len(words) + 1):
             prefixes[words[:length]].append(step)
-            if length >= 2:
+            if length >= 2 or words[-1].isdigit():
                 suffixes[words[-length:]].append(step)
     for table in (prefixes, suffixes):
         for group in table.values():
