@@ -21,6 +21,7 @@ import onnx
 import onnx_ir as ir
 
 from hub.errors import InvalidModel, Refusal, UnsupportedOps
+from hub.onnxfile import INLINE_BYTES, skeleton
 
 __all__ = ["COLUMNS", "IR_VERSION", "LAYER", "LAYOUT", "OPSET", "PERMUTATION", "SOURCE_OP", "canonicalize", "layer_of"]
 
@@ -216,10 +217,31 @@ def _pads(node: ir.Node, mode: str) -> list[int] | None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Infer every value's type and shape; weights are not touched."""
-    from onnx_ir.passes.common import ShapeInferencePass
+    """Infer every value's type and shape by the standard's own inference; large weights are only named to it.
 
-    ShapeInferencePass(check_type=True, strict_mode=False, data_prop=True)(model)
+    Raises:
+        InvalidModel: types contradict each other.
+    """
+    proto = skeleton(model)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes <= INLINE_BYTES:
+            tensor.name = value.name
+            proto.graph.initializer.append(ir.serde.serialize_tensor(tensor))
+        elif value not in model.graph.inputs and value.shape is not None and value.type is not None:
+            ir.serde.serialize_value_into(proto.graph.input.add(), value)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise InvalidModel(f"the graph is not valid ONNX: {error}") from error
+    found = ir.serde.deserialize_model(inferred)
+    for graph, other in zip(model.graphs(), found.graphs(), strict=True):
+        types = ir.convenience.create_value_mapping(other)
+        for name, value in ir.convenience.create_value_mapping(graph).items():
+            known = types.get(name)
+            if known is not None and value.const_value is None:
+                value.type = known.type if known.type is not None else value.type
+                value.shape = known.shape if known.shape is not None else value.shape
 
 
 def tidy(model: ir.Model) -> None:
