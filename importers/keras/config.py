@@ -13,6 +13,8 @@ __all__ = ["Call", "Layer", "Network", "Ref", "parse", "references", "snake_case
 
 MODEL_CLASSES = frozenset({"Functional", "Model", "Sequential"})
 
+OPERATION_MODULES = ("keras.src.ops.", "keras.ops", "keras.src.activations.", "keras.activations")
+
 
 @dataclass(frozen=True)
 class Ref:
@@ -36,7 +38,7 @@ class Layer:
     """One layer of a network.
 
     `path` is where Keras 3 keeps its weights; `network` the content of a nested model; `is_op` says
-    that it is an operation on tensors (`x + 3.0`), not a layer.
+    that it is an operation on tensors (`x + 3.0`), not a layer; `modern` that Keras 3 wrote its calls.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Layer:
     calls: list[Call]
     path: str = ""
     is_op: bool = False
+    modern: bool = False
     network: Network | None = None
 
 
@@ -87,6 +90,8 @@ def _sequential(config: Any, path: str) -> Network:
         shape = _input_shape(entries[0]["config"])
         if shape is None and isinstance(config, dict):
             shape = config.get("build_input_shape") or (config.get("build_config") or {}).get("input_shape")
+            # The batch of the first call is nobody's intention.
+            shape = [None, *shape[1:]] if shape else None
         first = "input" if all(_name(e) != "input" for e in entries) else "input_1"
         dtype = entries[0]["config"].get("dtype") if isinstance(entries[0]["config"], dict) else None
         network.layers[first] = Layer(first, "InputLayer", {"batch_shape": shape, "dtype": dtype}, [Call([], {})])
@@ -115,6 +120,7 @@ def _functional(config: dict[str, Any], path: str) -> Network:
         if layer.name in network.layers:
             raise InvalidModel(f"two layers of {network.name!r} are called {layer.name!r}")
         layer.calls = [_call(node) for node in entry["inbound_nodes"]] or [Call([], {})]
+        layer.modern = any(isinstance(node, dict) for node in entry["inbound_nodes"])
         network.layers[layer.name] = layer
     network.inputs = list(_refs_of(config["input_layers"]))
     network.outputs = list(_refs_of(config["output_layers"]))
@@ -123,19 +129,29 @@ def _functional(config: dict[str, Any], path: str) -> Network:
 
 
 def _layer(entry: dict[str, Any], path: str, counts: dict[str, int]) -> Layer:
-    class_name, config = entry["class_name"], entry["config"]
+    class_name, config = _class_name(entry), entry["config"]
     name = entry.get("name") or _name(entry)
-    is_op = ".ops." in (entry.get("module") or "") or _looks_like_op(entry)
+    is_op = str(entry.get("module")).startswith(OPERATION_MODULES) or _looks_like_op(entry)
     layer = Layer(
         str(name), str(class_name), config if isinstance(config, dict) else {"layers": config}, [], is_op=is_op
     )
     if not is_op:
-        key = snake_case(class_name)
+        key = snake_case(entry["class_name"])
         number = counts[key] = counts.get(key, -1) + 1
         layer.path = f"{path}layers/{key}" + (f"_{number}" if number else "")
     if class_name in MODEL_CLASSES:
         layer.network = parse(class_name, config, layer.path + "/")
     return layer
+
+
+def _class_name(entry: dict[str, Any]) -> str:
+    """The class, with its package in front if it is not one of Keras: somebody's own `Dense` is not Keras's."""
+    name, registered, module = str(entry["class_name"]), entry.get("registered_name"), entry.get("module")
+    if isinstance(registered, str) and ">" in registered:
+        return registered
+    if registered is not None and not str(module).startswith(("keras.", "tf_keras.")):
+        return f"Custom>{name}"
+    return name
 
 
 def _looks_like_op(entry: dict[str, Any]) -> bool:
@@ -223,36 +239,56 @@ def _renumber(network: Network) -> None:
     """Number the calls of each layer from 0.
 
     A nested model that was built before it was called has had a call of its own, which is not in
-    the file: its calls are numbered from 1.
+    the file: its calls are numbered from 1. Keras 3 counts that call in `output_layers` only.
     """
     calls = [call for layer in network.layers.values() for call in layer.calls]
+    arguments = [[call.args, call.kwargs] for call in calls]
+    modern = any(layer.modern for layer in network.layers.values())
+    if modern:
+        inside = _shifts(network, arguments)
+        outside = dict.fromkeys(_shifts(network, network.outputs, first=True), 1)
+    else:
+        inside = outside = _shifts(network, [arguments, network.outputs])
+    if inside:
+        for call in calls:
+            call.args, call.kwargs = _shifted(call.args, inside), _shifted(call.kwargs, inside)
+    if outside:
+        network.outputs = _shifted(network.outputs, outside)
+    _check(network, [[call.args, call.kwargs] for call in calls] + network.outputs)
+
+
+def _shifts(network: Network, value: Any, *, first: bool = False) -> dict[str, int]:
+    """The nested models whose calls `value` numbers from 1; `first` trusts that they all are, where they can be."""
     used: dict[str, set[int]] = {}
-    for ref in references([[call.args, call.kwargs] for call in calls] + network.outputs):
+    for ref in references(value):
         used.setdefault(ref.layer, set()).add(ref.call)
     shift = {}
     for name, numbers in used.items():
         layer = network.layers.get(name)
-        if layer is None:
-            raise InvalidModel(f"a layer of {network.name!r} refers to {name!r}, which is not in the file")
-        if max(numbers) >= len(layer.calls):
+        if layer is None or layer.network is None or min(numbers) < 1:
+            continue
+        if max(numbers) >= len(layer.calls) or (first and layer.class_name != "Sequential"):
             shift[name] = 1
-            if layer.network is None or max(numbers) - 1 >= len(layer.calls) or min(numbers) < 1:
-                raise InvalidModel(
-                    f"layer {name!r} is called {len(layer.calls)} times; call {max(numbers)} is referred to"
-                )
-    if not shift:
-        return
+    return shift
 
-    def moved(value: Any) -> Any:
-        if isinstance(value, Ref):
-            return Ref(value.layer, value.call - shift.get(value.layer, 0), value.tensor)
-        if isinstance(value, dict):
-            return {key: moved(item) for key, item in value.items()}
-        return [moved(item) for item in value] if isinstance(value, list) else value
 
-    for call in calls:
-        call.args, call.kwargs = moved(call.args), moved(call.kwargs)
-    network.outputs = moved(network.outputs)
+def _shifted(value: Any, shift: dict[str, int]) -> Any:
+    if isinstance(value, Ref):
+        return Ref(value.layer, value.call - shift.get(value.layer, 0), value.tensor)
+    if isinstance(value, dict):
+        return {key: _shifted(item, shift) for key, item in value.items()}
+    return [_shifted(item, shift) for item in value] if isinstance(value, list) else value
+
+
+def _check(network: Network, value: Any) -> None:
+    for ref in references(value):
+        layer = network.layers.get(ref.layer)
+        if layer is None:
+            raise InvalidModel(f"a layer of {network.name!r} refers to {ref.layer!r}, which is not in the file")
+        if not 0 <= ref.call < len(layer.calls):
+            raise InvalidModel(
+                f"layer {ref.layer!r} is called {len(layer.calls)} times; call {ref.call} is referred to"
+            )
 
 
 def snake_case(name: str) -> str:

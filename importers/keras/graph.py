@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -15,7 +15,7 @@ from hub.layout import sink_transposes
 from hub.model import Model
 from importers.keras import ops  # noqa: F401  (registers the layers)
 from importers.keras.config import Call, Layer, Network, Ref, references
-from importers.keras.layers import LAYERS, OPERATIONS, Context, apply, check_dtype
+from importers.keras.layers import OPERATIONS, Context, apply, bind, check_dtype, find
 from importers.keras.weights import WeightStore
 
 __all__ = ["build"]
@@ -38,6 +38,8 @@ def build(
     names: set[str] = set()
     for ref, value in zip(network.outputs, outputs, strict=True):
         name = ref.layer if ref.layer not in names else f"{ref.layer}_{ref.call}_{ref.tensor}"
+        if value in builder.inputs or name in names:
+            name = f"{name}_output_{len(names)}"
         names.add(name)
         builder.output(value, name)
     model = builder.model()
@@ -71,7 +73,8 @@ class _Walker:
             raise UsageError(f"there is no input {unknown[0]!r}; inputs are {names}")
         outputs = [] if self.refused else self.walk(self.network, values, [])
         if self.refused:
-            raise UnsupportedOps.collect("The Keras model cannot be converted:", self.refused)
+            refused = {(layer, str(refusal)): (op, layer, refusal) for op, layer, refusal in self.refused}
+            raise UnsupportedOps.collect("The Keras model cannot be converted:", refused.values())
         return outputs
 
     def refuse_unknown(self, network: Network, prefix: str) -> None:
@@ -80,13 +83,11 @@ class _Walker:
             if layer.network is not None:
                 self.refuse_unknown(layer.network, f"{prefix}{layer.name}/")
                 continue
-            function = (
-                str(layer.config.get("function", layer.class_name))
-                if "OpLambda" in layer.class_name
-                else layer.class_name
-            )
-            known = OPERATIONS if layer.is_op or "OpLambda" in layer.class_name else LAYERS
-            if function not in known and layer.class_name != "InputLayer":
+            function, known = layer.class_name, find(layer.class_name) is not None
+            if layer.is_op or "OpLambda" in layer.class_name:
+                function = str(layer.config.get("function", layer.class_name))
+                known = function in OPERATIONS
+            if not known and layer.class_name != "InputLayer":
                 context = Context(self.builder, None, layer, [], prefix + layer.name, self.version, self.cache)
                 try:
                     apply(context, [], {})
@@ -102,7 +103,10 @@ class _Walker:
                 f"input {layer.name!r} has no shape in the file; give it with inputs={{{layer.name!r}: (...)}}"
             )
         if shape is not None and given is not None:
-            if len(given) != len(shape) or any(a is not None and b != a for a, b in zip(shape, given, strict=True)):
+            # The batch may be another: Keras records that of the first call, and does not insist on it.
+            if len(given) != len(shape) or any(
+                a is not None and b != a for a, b in zip(shape[1:], given[1:], strict=True)
+            ):
                 raise UsageError(f"input {layer.name!r} has the shape {tuple(shape)}, which {tuple(given)} contradicts")
         final = list(given if given is not None else shape or ())
         sizes = [
@@ -143,7 +147,7 @@ class _Walker:
             done += 1
             results = self.call(layer, call, values, scope)
             if results is None:
-                return []  # refused: what depends on it cannot be looked at
+                continue  # refused: what depends on it waits for ever
             for tensor, value in enumerate(results):
                 ref = Ref(layer.name, number, tensor)
                 values[ref] = value
@@ -151,6 +155,10 @@ class _Walker:
                     waiting[index] -= 1
                     if waiting[index] == 0:
                         heapq.heappush(ready, index)
+        if self.refused:
+            unseen = {layer.name: layer for index, (layer, _, _) in enumerate(calls) if waiting[index]}
+            self.refuse_configurations(unseen.values(), scope)
+            return []
         if done != len(calls):
             stuck = next(layer.name for i, (layer, _, _) in enumerate(calls) if waiting[i])
             raise InvalidModel(
@@ -160,6 +168,17 @@ class _Walker:
         if missing_outputs:
             raise InvalidModel(f"output {missing_outputs[0]!r} of {network.name!r} does not exist")
         return [values[ref] for ref in network.outputs]
+
+    def refuse_configurations(self, layers: Iterable[Layer], scope: list[Layer]) -> None:
+        """Behind a refused layer no input is known; what its configuration alone says is refused as well."""
+        for layer in layers:
+            if layer.network is not None:
+                self.refuse_configurations(layer.network.layers.values(), [*scope, layer])
+            elif not layer.is_op and "OpLambda" not in layer.class_name and layer.class_name != "InputLayer":
+                try:
+                    bind(layer)
+                except Refusal as refusal:
+                    self.refused.append((layer.class_name, "/".join([*(s.name for s in scope), layer.name]), refusal))
 
     def call(self, layer: Layer, call: Call, values: dict[Ref, ir.Value], scope: list[Layer]) -> list[ir.Value] | None:
         args, kwargs = _resolve(call.args, values), _resolve(call.kwargs, values)

@@ -139,9 +139,7 @@ class WeightFile:
                 raise InvalidModel(f"{self.where}: {path!r} is {what} link of HDF5, which is not followed")
             found = group[last]
         except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise InvalidModel(
-                f"{self.where}: {path!r} cannot be read, the file may be truncated: {error}"
-            ) from error
+            raise InvalidModel(f"{self.where}: {path!r} cannot be read, the file may be truncated: {error}") from error
         if isinstance(found, h5py.Group):
             self._groups[path] = found
         return found

@@ -26,7 +26,7 @@ from hub.tensors import ViewTensor
 from importers.keras.config import Layer
 from importers.keras.weights import WeightStore
 
-__all__ = ["LAYERS", "OPERATIONS", "Context", "apply", "layer", "operation"]
+__all__ = ["LAYERS", "OPERATIONS", "Context", "apply", "bind", "find", "layer", "operation"]
 
 Function = Callable[..., Any]
 
@@ -219,16 +219,11 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if layer.class_name in ("TFOpLambda", "SlicingOpLambda"):
         name = str(layer.config.get("function", layer.class_name))
         return _apply_operation(context, name, args, kwargs)
-    function = LAYERS.get(layer.class_name)
-    if function is None:
-        raise Refusal(*_why_unknown(layer.class_name))
+    function, keywords = bind(layer)
     for key, value in kwargs.items():
-        if key not in ("training", "mask") or (key == "mask" and value is not None):
+        if key not in ("training", "mask") or (key == "mask" and any(v is not None for v in _leaves(value))):
             raise Refusal(f"call argument {key}={str(value)[:40]} is not supported")
-    config = {key: _plain(value) for key, value in layer.config.items()}
-    check_dtype(config.pop("dtype", None))
     inputs = list(_flatten(args))
-    keywords = bind_attributes(function, config, DEFAULTS, IGNORABLE)
     parameters = parameters_of(function)[1:]
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(inputs) != len(positional):
@@ -236,10 +231,41 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return function(context, *inputs, **keywords)
 
 
+def find(class_name: str) -> Function | None:
+    """The function of a layer class; a class of somebody's own is never taken for one of Keras of the same name."""
+    function = LAYERS.get(class_name)
+    if function is None and ">" in class_name:
+        bare = LAYERS.get(class_name.split(">")[-1])
+        if bare is not None and not bare.__module__.startswith("importers.keras."):
+            return bare
+    return function
+
+
+def bind(layer: Layer) -> tuple[Function, dict[str, Any]]:
+    """The function of a layer and its configuration as keywords; what can be said without the layer's inputs.
+
+    Raises:
+        Refusal: as `apply`.
+    """
+    function = find(layer.class_name)
+    if function is None:
+        raise Refusal(*_why_unknown(layer.class_name))
+    config = {key: _plain(value) for key, value in layer.config.items()}
+    check_dtype(config.pop("dtype", None))
+    return function, bind_attributes(function, config, DEFAULTS, IGNORABLE)
+
+
 def _apply_operation(context: Context, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     function = OPERATIONS.get(name)
     if function is None:
-        raise Refusal(f"the operation {name} is not supported yet")
+        raise Refusal(
+            f"the operation {name} is not supported yet",
+            "cut the model before it with outputs=, or register a function with importers.keras.layers.operation",
+        )
+    config = {key: _plain(value) for key, value in context.layer.config.items()}
+    check_dtype(config.pop("dtype", None))
+    own = {key: value for key, value in config.items() if key not in ("name", "trainable", "function")}
+    kwargs = {**own, **kwargs}
     try:
         inspect.signature(function).bind(context, *args, **kwargs)
     except TypeError as error:
@@ -274,6 +300,12 @@ def _plain(value: Any) -> Any:
             return config
         return {"class_name": value["class_name"], **config} if isinstance(config, dict) else value["class_name"]
     return value
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list | tuple) else [value]
 
 
 def _flatten(args: Sequence[Any]) -> list[ir.Value]:

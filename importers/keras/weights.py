@@ -113,15 +113,14 @@ class GroupedWeights:
     def _mine(self, names: list[str], layer: Layer, scope: Sequence[Layer]) -> list[str]:
         """Of the weights of a nested model, those of `layer`."""
         mine = [name for name in names if layer.name in name.split("/")[:-1]]
-        if len(scope) > 1 or _is_ambiguous(layer.name, scope[0].network):
+        if _is_ambiguous(layer.name, scope[0].network):
             inner = [part.name for part in scope[1:]]
-            exact = [name for name in mine if all(part in name.split("/") for part in inner)]
-            if exact != mine and not exact:
+            mine = [name for name in mine if all(part in name.split("/") for part in inner)]
+            if not mine:
                 raise InvalidModel(
                     f"{self.where}: several layers are called {layer.name!r} inside {scope[0].name!r}; "
                     "an .h5 file does not tell whose weights are whose, save the model as .keras"
                 )
-            mine = exact
         return mine
 
     def unused(self) -> list[str]:

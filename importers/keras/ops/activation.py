@@ -57,7 +57,8 @@ def activate(keras: Context, x: ir.Value, activation: Any) -> ir.Value:
         except TypeError as error:
             raise Refusal(f"activation {name} with {config} is not supported") from error
     if name == "relu" and config:
-        return relu(keras, x, **config)
+        result: ir.Value = relu(keras, x, **config)
+        return result
     if config:
         raise Refusal(f"activation {name} with {config} is not supported")
     if name in ONE_OP:

@@ -44,7 +44,7 @@ for _op_type, _names in BINARY.items():
 
 
 ACTIVATIONS = {
-    "relu": ["Relu", "nn.relu"],
+    "relu": ["Relu", "ReLU", "nn.relu"],
     "relu6": ["Relu6", "nn.relu6"],
     "sigmoid": ["Sigmoid", "math.sigmoid", "nn.sigmoid"],
     "tanh": ["Tanh", "math.tanh", "nn.tanh"],
@@ -54,12 +54,20 @@ ACTIVATIONS = {
     "hard_sigmoid": ["HardSigmoid"],
     "hard_silu": ["HardSilu"],
     "selu": ["Selu", "nn.selu"],
+    "elu": ["Elu", "nn.elu"],
+    "leaky_relu": ["LeakyRelu"],
+    "gelu": ["Gelu"],
+    "mish": ["Mish"],
+    "celu": ["Celu"],
+    "softmax": ["Softmax"],
+    "log_softmax": ["LogSoftmax"],
+    "log_sigmoid": ["LogSigmoid"],
 }
 
 
 def _activation(name: str) -> Any:
-    def apply(keras: Context, x: ir.Value) -> ir.Value:
-        return activate(keras, x, name)
+    def apply(keras: Context, x: ir.Value, **config: Any) -> ir.Value:
+        return activate(keras, x, {"class_name": name, **config} if config else name)
 
     return apply
 
