@@ -9,6 +9,7 @@ from typing import Any
 from exporters.codegen.candidates import Cache, candidates
 from exporters.codegen.groups import Column, Group
 from exporters.codegen.names import common, tokens
+from exporters.codegen.parameters import multiples, parameter_names, unified
 from exporters.codegen.program import (
     Argument,
     Block,
@@ -118,7 +119,7 @@ def _score(groups: list[Group]) -> float:
     kinds = {id(m.block) for m in groups[0].members}
     if len(groups[0].inputs) > 3 or (len(groups[0].members) > 1 and kinds != {id(None)} and len(kinds) == 1):
         return 0  # several of one block are no block of their own
-    parameters = len(_unified(groups))
+    parameters = len(unified(groups))
     if parameters > _MOST_PARAMETERS or not groups[0].members:
         return 0
     named = sum(group.named for group in groups) / len(groups)
@@ -139,95 +140,17 @@ def _lines(group: Group) -> float:
     return total
 
 
-# --- parameters
-
-
-def _varies(values: Sequence[Any]) -> bool:
-    return any(isinstance(v, Parameter) for v in values) or any(
-        type(v) is not type(values[0]) or v != values[0] for v in values
-    )
-
-
-def _unified(groups: Sequence[Group]) -> list[list[int]]:
-    """The columns that differ between the groups, those that are always equal together."""
-    rows: dict[Hashable, list[int]] = {}
-    for number, column in enumerate(groups[0].columns):
-        values = tuple(group.columns[number].value for group in groups)
-        if _varies(values):
-            identity = tuple((type(v).__name__, v) for v in values)
-            rows.setdefault((column.kind, identity), []).append(number)
-    return list(rows.values())
-
-
-def _multiples(groups: Sequence[Group], rows: list[list[int]]) -> dict[int, tuple[int, int]]:
-    """Rows that are a fixed multiple of another: row -> (other row, factor)."""
-    result: dict[int, tuple[int, int]] = {}
-    kinds = [groups[0].columns[row[0]].kind for row in rows]
-    values = [[group.columns[row[0]].value for group in groups] for row in rows]
-    sizes = [k for k, kind in enumerate(kinds) if kind == "channels"]
-    for small in sizes:
-        plain = [v for v in values[small] if type(v) is int]
-        enough = len(set(plain)) >= 3 or len(plain) < len(values[small])
-        if small in result or not enough or min(plain, default=8) < 8:
-            continue
-        for large in sizes:
-            if large == small or large in result:
-                continue
-            for factor in range(2, 9):
-                pairs = zip(values[small], values[large], strict=True)
-                if all(_times(a, factor) == b and type(a) is type(b) for a, b in pairs):
-                    result[large] = (small, factor)
-    for row, (base, factor) in result.items():
-        while base in result:  # a multiple of a multiple
-            base, more = result[base]
-            factor *= more
-        result[row] = (base, factor)
-    return result
-
-
-def _times(value: Any, factor: int) -> Any:
-    if isinstance(value, Parameter):
-        return Parameter(value.name, value.factor * factor)
-    return value * factor if type(value) is int else None
-
-
-def _parameter_names(groups: Sequence[Group], rows: list[list[int]]) -> list[str]:
-    columns = groups[0].columns
-    sizes = [k for k, row in enumerate(rows) if columns[row[0]].kind == "channels"]
-    last = max((n for n, c in enumerate(columns) if c.name in ("out_channels", "out_features")), default=None)
-    first = next((n for n, c in enumerate(columns) if c.kind == "channels"), None)
-    names: list[str] = []
-    taken: set[str] = set()
-    for number, row in enumerate(rows):
-        name = columns[row[0]].name.rstrip("0123456789")
-        if number in sizes:
-            if len(sizes) == 1 and not (columns[row[0]].name == "in_channels" and len(row) == 1):
-                name = "channels" if len(row) > 1 else name
-            elif first in row:
-                name = "in_channels"
-            elif last in row:
-                name = "out_channels"
-            else:
-                name = "hidden_channels"
-        candidate, k = name, 2
-        while candidate in taken:
-            candidate, k = f"{name}{k}", k + 1
-        taken.add(candidate)
-        names.append(candidate)
-    return names
-
-
 # --- replacing
 
 
 def _replace(groups: list[Group], blocks: list[Block]) -> Block:
-    rows = _unified(groups)
-    multiples = _multiples(groups, rows)
-    kept = [k for k in range(len(rows)) if k not in multiples]
-    names = dict(zip(kept, _parameter_names(groups, [rows[k] for k in kept]), strict=True))
+    rows = unified(groups)
+    times = multiples(groups, rows)
+    kept = [k for k in range(len(rows)) if k not in times]
+    names = dict(zip(kept, parameter_names(groups, [rows[k] for k in kept]), strict=True))
     holes: dict[int, Parameter] = {}
     for k, row in enumerate(rows):
-        base, factor = multiples.get(k, (k, 1))
+        base, factor = times.get(k, (k, 1))
         holes.update(dict.fromkeys(row, Parameter(names[base], factor)))
     columns = groups[0].columns
     parameters = []

@@ -1,9 +1,8 @@
-"""The walk over the graph: every node becomes constants, sizes, or steps of a program."""
+"""What the op functions ask and say: values, sizes, weights, modules and steps."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,14 @@ from exporters.codegen.program import (
     Member,
     Op,
     Reference,
-    Scope,
     Step,
     Use,
     Variable,
     call,
 )
-from exporters.torch.fold import fold_constant, fold_dims
-from exporters.torch.ops import OPS
 from exporters.torch.values import (
     FLOATS,
     TORCH_DTYPES,
-    WIDE_UNSIGNED,
     Array,
     Constant,
     Dims,
@@ -37,20 +32,18 @@ from exporters.torch.values import (
     plain,
     size_expression,
 )
-from hub.errors import Refusal, UnsupportedOps
-from hub.optable import attribute_value
+from hub.errors import Refusal
 
-__all__ = ["Emitter", "Operand"]
+__all__ = ["Emitter", "Operand", "is_weight", "trains"]
 
 # Layers of the source whose constants are data, not weights.
 _NOT_TRAINED = frozenset({"Normalization", "Rescaling", "CustomScaleLayer"})
-_MOVES = frozenset({"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Shape", "Size"})
 
 Operand = ir.Value
 
 
 class Emitter:
-    """Makes the program of one model; the op functions are called with it as first argument."""
+    """The first argument of every op function: it knows the values made so far and collects steps."""
 
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
@@ -61,115 +54,6 @@ class Emitter:
         self._members: dict[Any, Member] = {}
         self._layers: Counter[str] = Counter()
         self.inputs: list[tuple[ir.Value, Variable]] = []
-
-    # --- the walk
-
-    def run(self) -> Scope:
-        """The whole graph as one scope.
-
-        Raises:
-            UnsupportedOps: listing everything that PyTorch code cannot say exactly.
-        """
-        refusals: list[tuple[str, str, Refusal]] = []
-        for value in self.graph.inputs:
-            if value.name in self.graph.initializers:
-                continue
-            if value.dtype not in TORCH_DTYPES:
-                reason = f"PyTorch has no tensors of the type of the input {value.name!r}"
-                refusals.append(("input", str(value.name), Refusal(reason)))
-            variable = Variable(value.name or "")
-            self.inputs.append((value, variable))
-            self.known[value] = Use(variable)
-        for name, value in self.graph.initializers.items():
-            tensor = value.const_value
-            if tensor is None:
-                refusals.append(("initializer", name, Refusal("it has no data")))
-                continue
-            shape = tuple(d for d in tensor.shape if isinstance(d, int))
-            self.known[value] = Constant(shape, tensor.dtype, tensor.numpy, value, tensor=tensor)
-        for node in self.graph:
-            self._layers[self.layer(node)] += _has_weights(node)
-        for node in self.graph:
-            self.node = node
-            try:
-                self._lower(node)
-            except Refusal as refusal:
-                refusals.append((node.op_type, self.layer(node), refusal))
-                for output in node.outputs:
-                    self.known[output] = Use(Variable())
-        results: list[Expression] = []
-        self.node = None
-        for output in self.graph.outputs:
-            try:
-                results.append(self.tensor(output))
-            except Refusal as refusal:
-                refusals.append(("output", output.name or "", refusal))
-        if refusals:
-            raise UnsupportedOps.collect("PyTorch code cannot say exactly:", refusals)
-        scope = Scope(self.steps, [variable for _, variable in self.inputs], results)
-        scope.order()
-        return scope
-
-    def _lower(self, node: ir.Node) -> None:
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-            self.known[node.outputs[0]] = _constant(node)
-            return
-        inputs = [None if v is None else self.known[v] for v in node.inputs]
-        opset = self.opsets.get("", 1)
-        if node.op_type == "Shape" and inputs and self._sizes(node):
-            return
-        constant = bool(inputs) and all(v is None or isinstance(v, Constant) for v in inputs)
-        if constant and not self._tied(node, inputs):
-            folded = fold_constant(node, inputs, opset)  # type: ignore[arg-type]
-            if folded is not None:
-                self.known.update(zip(node.outputs, folded, strict=True))
-                return
-        if any(isinstance(v, Dims) for v in inputs) and not any(_is_expression(v) for v in inputs):
-            dims = fold_dims(node, inputs)  # type: ignore[arg-type]
-            if dims is not None:
-                self.known[node.outputs[0]] = dims.known() or dims
-                return
-        self._check_types(node)
-        result = OPS.bind(node, self.opsets.get(node.domain, 1))(self)
-        self._define(node, result)
-
-    def _tied(self, node: ir.Node, inputs: Sequence[Known | None]) -> bool:
-        """Whether it is a view of a weight that other layers use as well: then the view is code."""
-        first = inputs[0]
-        if node.op_type not in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-            return False
-        return isinstance(first, Constant) and first.root is not None and _is_weight(first) and _trains(first.root)
-
-    def _define(self, node: ir.Node, result: Known | Sequence[Variable]) -> None:
-        if isinstance(result, list):  # the op made its own step with several outputs
-            self.known.update((o, Use(v)) for o, v in zip(node.outputs, result, strict=False))
-        elif isinstance(result, Op):
-            self.known[node.outputs[0]] = Use(self.step(result))
-        else:
-            self.known[node.outputs[0]] = result  # type: ignore[assignment]
-
-    def _check_types(self, node: ir.Node) -> None:
-        for value in [*node.inputs, *node.outputs]:
-            if value is None or value.dtype is None:
-                continue
-            if value.dtype not in TORCH_DTYPES:
-                raise Refusal(f"PyTorch does not compute with {value.dtype.name.lower()}")
-            if value.dtype in WIDE_UNSIGNED and node.op_type not in _MOVES:
-                raise Refusal(f"PyTorch has no arithmetic for {value.dtype.name.lower()}")
-
-    def _sizes(self, node: ir.Node) -> bool:
-        """Fold a Shape node."""
-        value = node.inputs[0]
-        shape = None if value is None else self.shape(value)
-        if value is None or shape is None:
-            return False
-        attributes = {name: attribute_value(a) for name, a in node.attributes.items()}
-        wanted = range(len(shape))[attributes.get("start", 0) : attributes.get("end")]
-        dims = Dims([self.size(value, axis) for axis in wanted])
-        self.known[node.outputs[0]] = dims.known() or dims
-        return True
-
-    # --- what op functions ask
 
     def layer(self, node: ir.Node | None = None) -> str:
         """The name of the source layer of a node."""
@@ -280,7 +164,7 @@ class Emitter:
             arguments = [size_expression(e) for e in known.elements]
             return call(f"torch.tensor({template}{device[0]})", *arguments, *device[1])
         if isinstance(known, Constant):
-            return self.weight(value, known, train=known.root is not None and _trains(known.root))
+            return self.weight(value, known, train=known.root is not None and trains(known.root))
         return known
 
     def device(self) -> tuple[str, list[Expression]]:
@@ -305,7 +189,7 @@ class Emitter:
         if constant.dtype not in TORCH_DTYPES:
             raise Refusal(f"PyTorch does not compute with {constant.dtype.name.lower()}")
         source = self.node.metadata_props.get("hub.source_op", "") if self.node else ""
-        trained = train and _is_weight(constant) and source not in _NOT_TRAINED and not _is_mask(constant)
+        trained = train and is_weight(constant) and source not in _NOT_TRAINED and not _is_mask(constant)
         key = (constant.root or constant, constant.view)
         if key not in self._members:
             arguments: list[Any] = [Argument("shape", constant.shape, positional=True)]
@@ -337,7 +221,7 @@ class Emitter:
         key: Any = (
             type_,
             tuple((a.name, repr(a.value)) for a in arguments),
-            tuple((name, c.root or c, c.view) for name, c in given.items()),
+            tuple((name, c.root or c, c.view) for name, c in given.items() if name != "num_batches_tracked"),
         )
         if not shared or key not in self._members:
             member = Member("module", type_, self.hint(role), arguments, dict(given))
@@ -388,28 +272,11 @@ def _own_name(layer: str) -> str:
     return "/".join(kept) or layer
 
 
-def _constant(node: ir.Node) -> Constant:
-    for name, attribute in node.attributes.items():
-        value = attribute_value(attribute)
-        if name == "value":
-            shape = tuple(int(d) for d in value.shape)
-            return Constant(shape, value.dtype, value.numpy)
-        if name in ("value_float", "value_floats"):
-            return Constant.of(np.array(value, dtype=np.float32))
-        if name in ("value_int", "value_ints"):
-            return Constant.of(np.array(value, dtype=np.int64))
-    raise Refusal("a constant of this kind")
-
-
-def _is_expression(value: Known | None) -> bool:
-    return value is not None and not isinstance(value, (Constant, Dims))
-
-
-def _is_weight(constant: Constant) -> bool:
+def is_weight(constant: Constant) -> bool:
     return constant.root is not None and constant.dtype in FLOATS
 
 
-def _trains(root: ir.Value) -> bool:
+def trains(root: ir.Value) -> bool:
     """Whether something else than the current view multiplies with it or looks up rows of it."""
     users = {user for user, _ in root.uses()}
     return len(users) > 1 and any(u.op_type in ("MatMul", "Gemm", "Conv", "Gather") for u in users)
@@ -420,13 +287,6 @@ def _is_mask(constant: Constant) -> bool:
     if constant.size > 1 << 20 or constant.dtype not in FLOATS or not constant.size:
         return False
     return bool(constant.numpy().astype(np.float64).min() < -1e3)
-
-
-def _has_weights(node: ir.Node) -> int:
-    """1 for a node that becomes a module with weights."""
-    if node.op_type in ("Add", "Sub", "Mul", "Div", "Pow", "Pad", "Reshape", "Clip", "Slice", "Concat"):
-        return 0
-    return int(any(v is not None and v.const_value is not None and v.const_value.size > 1 for v in node.inputs[1:]))
 
 
 def _signature(node: ir.Node) -> tuple[Any, ...]:

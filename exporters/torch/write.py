@@ -18,6 +18,7 @@ from exporters.codegen.program import Member
 from exporters.codegen.sequences import join_sequences
 from exporters.torch.emit import Emitter
 from exporters.torch.helpers import HELPERS
+from exporters.torch.lower import Lowering
 from exporters.torch.source import LOCALS, MODULE_ATTRIBUTES, Program, source
 from exporters.torch.values import Constant
 from exporters.torch.weights import write_safetensors
@@ -83,7 +84,7 @@ def _import(path: Path) -> Any:
 
 def generate(model: ir.Model) -> Program:
     """The program of a model, with every name final."""
-    emitter = Emitter(model)
+    emitter = Lowering(model)
     scope = emitter.run()
     blocks = find_blocks(scope)
     join_sequences(scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporters.torch.ops import activation, conv, dense, merge, norm, pool, reduce, resize, shape
+from exporters.torch.ops import activation, conv, dense, indexing, merge, norm, pool, reduce, resize, shape
 from exporters.torch.ops.table import OPS
 
-__all__ = ["OPS", "activation", "conv", "dense", "merge", "norm", "pool", "reduce", "resize", "shape"]
+__all__ = ["OPS", "activation", "conv", "dense", "indexing", "merge", "norm", "pool", "reduce", "resize", "shape"]

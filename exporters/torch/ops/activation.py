@@ -29,7 +29,7 @@ def _function(name: str, text: str, since: int = 1) -> None:
 
 for _name, _text in {
     "Relu": "F.relu({})",
-    "Softplus": "F.softplus({}, threshold=math.inf)",
+    "Softplus": "F.softplus({})",
     "Softsign": "F.softsign({})",
     "HardSwish": "F.hardswish({})",
     "Mish": "F.mish({})",
