@@ -101,7 +101,7 @@ def main() -> None:
         "Seeded weights with randomised normalisation statistics, images of 96 x 128, batch 2. Errors are the largest",
         "difference from Keras by the spread of Keras's output; the promise is 1e-4.",
         "",
-        "| model | M parameters | nodes | Transposes | before softmax | ONNX output | PyTorch output | lines of PyTorch |",
+        "| model | M parameters | nodes | Transposes | before softmax | ONNX output | PyTorch output | PyTorch lines |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in MODELS if arguments.only is None else [arguments.only]:

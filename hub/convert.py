@@ -231,16 +231,16 @@ def inspect(src: Source, *, to: str | None = None, source: str | None = None) ->
 
     reading = find(source) if source else detect(src)
     writing = find(to) if to else None
-    target = writing.name if writing else None
+    result = Inspection(reading.name, None, writing.name if writing else None)
     try:
-        model = load(src, source=reading.name)
+        result.model = load(src, source=reading.name)
         if writing is not None:
             writer = writing.load("writer")
             with tempfile.TemporaryDirectory(prefix="hub-") as folder:
-                writer(model, Path(folder) / f"model{writing.writes[0]}")
+                writer(result.model, Path(folder) / f"model{writing.writes[0]}")
     except UnsupportedOps as error:
-        return Inspection(reading.name, locals().get("model"), target, error.ops)
-    return Inspection(reading.name, model, target)
+        result.unsupported = error.ops
+    return result
 
 
 def _read(
