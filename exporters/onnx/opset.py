@@ -67,7 +67,8 @@ def _why_not(node: ir.Node, opset: int) -> str:
     for since, why in CHANGED.get(node.op_type, {}).items():
         if old.since_version < since <= new.since_version:
             return f"before opset {since} {why}"
-    if node.op_type == "AveragePool" and opset < 19 and "ceil_mode" in node.attributes and node.attributes.get_int("ceil_mode"):
+    ceil = node.attributes.get("ceil_mode")
+    if node.op_type == "AveragePool" and opset < 19 and ceil is not None and ceil.value:
         return "before opset 19 ceil_mode counted what lies beyond the padding"
     return _attributes(node, old, opset) or _arity(node, old) or _types(node, old)
 

@@ -22,7 +22,9 @@ from exporters.torch.lower import Lowering
 from exporters.torch.source import LOCALS, MODULE_ATTRIBUTES, Program, source
 from exporters.torch.values import Constant
 from exporters.torch.weights import write_safetensors
-from hub.errors import MissingDependency, UsageError
+from hub.canonical import LAYOUT
+from hub.errors import HubError
+from hub.formats import find, require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,34 +36,29 @@ __all__ = ["build", "write"]
 _TAKEN_CLASSES = frozenset({"Path", "Tensor", "load", "load_file", "torch", "nn", "F", "math", *HELPERS})
 
 
-def write(model: Model, dst: Path, **options: Any) -> list[Path]:
+def write(model: Model, dst: Path) -> list[Path]:
     """Write the code to `dst` and the weights beside it.
 
     Raises:
         UnsupportedOps: listing everything that PyTorch code cannot say exactly.
     """
-    if options:
-        raise UsageError(f"the torch exporter has no option {', '.join(sorted(options))}")
-    dst = Path(dst)
-    program = generate(model.ir)
+    program = generate(model.ir, find(model.source).title)
     weights = dst.with_suffix(".safetensors")
     dst.write_text(source(program), encoding="utf-8")
     write_safetensors(weights, dict(_state(program.members, "")))
     return [dst, weights]
 
 
-def build(model: Model, **options: Any) -> nn.Module:
+def build(model: Model) -> nn.Module:
     """The live module: the code is written to a temporary folder, imported, and loads its weights.
 
     Raises:
         MissingDependency: PyTorch or safetensors is not installed.
         UnsupportedOps: listing everything that PyTorch code cannot say exactly.
     """
-    for package in ("torch", "safetensors"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependency(f"{package} is not installed: pip install 'onnx-hub[torch]'")
+    require(("torch", "safetensors"), "torch", "A live PyTorch module")
     with tempfile.TemporaryDirectory(prefix="hub_torch_") as folder:
-        path, _ = write(model, Path(folder) / "model.py", **options)
+        path, _ = write(model, Path(folder) / "model.py")
         module = _import(path)
         network: nn.Module = module.load()
     return network
@@ -71,7 +68,7 @@ def _import(path: Path) -> Any:
     name = f"hub_generated_{path.parent.name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} cannot be imported")
+        raise HubError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -82,8 +79,8 @@ def _import(path: Path) -> Any:
     return module
 
 
-def generate(model: ir.Model) -> Program:
-    """The program of a model, with every name final."""
+def generate(model: ir.Model, origin: str = "ONNX") -> Program:
+    """The program of a model that came from `origin`, with every name final."""
     emitter = Lowering(model)
     scope = emitter.run()
     blocks = find_blocks(scope)
@@ -94,7 +91,7 @@ def generate(model: ir.Model) -> Program:
     name_members(members, MODULE_ATTRIBUTES)
     name_blocks(blocks, MODULE_ATTRIBUTES, classes, name)
     inputs = _input_names([value.name or "" for value, _ in emitter.inputs])
-    return Program(name, scope, members, blocks, _docstring(model, emitter, inputs), inputs)
+    return Program(name, scope, members, blocks, _docstring(model, origin, emitter, inputs), inputs)
 
 
 def _input_names(names: Sequence[str]) -> list[str]:
@@ -117,11 +114,10 @@ def _state(members: Sequence[Member], prefix: str) -> Iterator[tuple[str, Consta
         yield from _state(member.children, path + ".")
 
 
-def _docstring(model: ir.Model, emitter: Emitter, inputs: Sequence[str]) -> list[str]:
+def _docstring(model: ir.Model, origin: str, emitter: Emitter, inputs: Sequence[str]) -> list[str]:
     graph = model.graph
-    producer = prose(model.producer_name or "")
     title = prose(graph.name or "") or "A network"
-    lines = [f"{title}{f', made from a model of {producer}' if producer else ''}.", "", "Inputs:"]
+    lines = [f"{title}, converted from {prose(origin)}.", "", "Inputs:"]
     lines += [f"    {name}: {_type(value)}" for (value, _), name in zip(emitter.inputs, inputs, strict=True)]
     lines.append("Outputs:")
     lines += [f"    {prose(value.name or '')}: {_type(value)}" for value in graph.outputs]
@@ -134,4 +130,5 @@ def _type(value: ir.Value) -> str:
     if value.shape is None:
         return dtype
     sizes = ", ".join(str(d) if isinstance(d, int) else prose(str(d.value or "?"), 40) for d in value.shape)
-    return f"{dtype} ({sizes})"
+    layout = value.metadata_props.get(LAYOUT)
+    return f"{dtype} ({sizes}){f', {prose(layout, 10)}' if layout else ''}"
