@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch_nets import check, net, node, small_cnn, text, weight
 
-EXPECTED = '''"""small_cnn.
+EXPECTED = '''"""small_cnn, converted from ONNX.
 
 Inputs:
     image: float32 (N, 3, 6, 7)
