@@ -21,7 +21,7 @@ from hub.errors import HubError
 __all__ = ["GraphBuilder"]
 
 _KNOWN_DATA_SIZE = 64
-"""Integer initializers up to this size are shown to shape inference: axes, shapes, pads."""
+"""Integer initializers up to this size are shown to shape inference: axes, shapes, pads; and the scales of Resize."""
 
 
 class GraphBuilder:
@@ -107,6 +107,8 @@ class GraphBuilder:
         **attributes: Any,
     ) -> Sequence[ir.Value]:
         """Emit a node with `outputs` outputs."""
+        while inputs and inputs[-1] is None:
+            inputs = inputs[:-1]  # ONNX Runtime 1.31 crashes on LayerNormalization with an empty last input
         label = self.unique(self._qualified(name or op_type))
         names = [label] + [self.unique(f"{label}_{i}") for i in range(1, outputs)]
         given = [_attribute(key, value) for key, value in attributes.items() if value is not None]
@@ -193,7 +195,8 @@ def _infer(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
             ir.serde.serialize_value_into(proto, value)
             types[value.name] = proto.type
         tensor = value.const_value
-        if tensor is not None and tensor.dtype == ir.DataType.INT64 and tensor.size <= _KNOWN_DATA_SIZE:
+        numbers = (ir.DataType.INT64, ir.DataType.FLOAT) if node.op_type == "Resize" else (ir.DataType.INT64,)
+        if tensor is not None and tensor.dtype in numbers and tensor.size <= _KNOWN_DATA_SIZE:
             data[value.name] = ir.serde.serialize_tensor(tensor)
     try:
         found = onnx.shape_inference.infer_node_outputs(

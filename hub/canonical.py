@@ -245,11 +245,15 @@ def infer_shapes(model: ir.Model) -> None:
 
 
 def tidy(model: ir.Model) -> None:
-    """Sort nodes topologically and drop those, and the weights, that nothing uses."""
+    """Sort nodes topologically; drop those, and the weights, that nothing uses, and empty inputs at the end."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     model.graph.sort()
     RemoveUnusedNodesPass()(model)
+    for node in model.graph.all_nodes():
+        given = max((i + 1 for i, value in enumerate(node.inputs) if value is not None), default=0)
+        if given < len(node.inputs):
+            node.resize_inputs(given)
 
 
 PASSES: list[Callable[[ir.Model], None]] = [

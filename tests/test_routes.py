@@ -1,0 +1,78 @@
+"""Every source through every target: small networks, judged by the source's and the target's own runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import need
+
+need("keras", "tensorflow", "torch", "safetensors")
+
+import numpy as np  # noqa: E402
+from keras_cases import CASES, Case, agree, built, feeds, outputs_of  # noqa: E402
+
+import hub  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+Arrays = Sequence[np.ndarray[Any, Any]]
+
+
+def through_onnx(model: hub.Model, folder: Path, feeds: Arrays) -> list[np.ndarray[Any, Any]]:
+    """The written file, in ONNX Runtime without hub."""
+    import onnxruntime
+
+    (path,) = hub.save(model, folder / "net.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return list(session.run(None, dict(zip(names, feeds, strict=True))))
+
+
+def through_torch(model: hub.Model, folder: Path, feeds: Arrays) -> list[np.ndarray[Any, Any]]:
+    """The written code and weights, in PyTorch without hub."""
+    import torch
+
+    path = hub.save(model, folder / "net.py")[0]
+    spec = importlib.util.spec_from_file_location("routed_net", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["routed_net"] = module
+    spec.loader.exec_module(module)
+    with torch.no_grad():
+        result = module.load()(*(torch.from_numpy(np.array(x)) for x in feeds))
+    return [y.numpy() for y in (result if isinstance(result, tuple) else (result,))]
+
+
+TARGETS: dict[str, Callable[[hub.Model, Path, Arrays], list[np.ndarray[Any, Any]]]] = {
+    "onnx": through_onnx,
+    "torch": through_torch,
+}
+
+REFUSED = {"torch": {"average pooling open sizes same": "SAME padding of a size that is known only at run time"}}
+"""Cases that a target refuses: name -> part of the message."""
+
+
+def test_every_target_that_is_written_is_here() -> None:
+    assert set(TARGETS) == {row.name for row in hub.formats().rows if row.write == "yes"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", [c for c in CASES.values() if c.refused is None], ids=str)
+def test_a_keras_layer_through_a_target(case: Case, target: str, tmp_path: Path) -> None:
+    source = built(case)
+    source.save(tmp_path / "net.keras")
+    arrays = feeds(source, case.sizes)
+    model = hub.load(tmp_path / "net.keras")
+    reason = REFUSED.get(target, {}).get(case.name)
+    if reason is not None:
+        with pytest.raises(hub.UnsupportedOps, match=reason):
+            TARGETS[target](model, tmp_path, arrays)
+        return
+    for expected, got in zip(outputs_of(source, arrays), TARGETS[target](model, tmp_path, arrays), strict=True):
+        agree(expected, got)
