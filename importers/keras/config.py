@@ -8,12 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hub.errors import InvalidModel
+from importers.keras.keras1 import modernise
 
-__all__ = ["Call", "Layer", "Network", "Ref", "parse", "references", "snake_case"]
+__all__ = ["Call", "Layer", "Network", "Origin", "Ref", "parse", "references", "snake_case"]
 
 MODEL_CLASSES = frozenset({"Functional", "Model", "Sequential"})
 
 OPERATION_MODULES = ("keras.src.ops.", "keras.ops", "keras.src.activations.", "keras.activations")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The Keras that wrote a file: what some layers mean depends on it."""
+
+    version: int = 3
+    release: str = ""
+    backend: str = "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -61,13 +71,15 @@ class Network:
     outputs: list[Ref] = field(default_factory=list)
 
 
-def parse(class_name: str, config: Any, path: str = "") -> Network:
-    """The network that a model configuration describes.
+def parse(class_name: str, config: Any, path: str = "", *, version: int = 3) -> Network:
+    """The network that a model configuration of a major version of Keras describes.
 
     Raises:
         InvalidModel: something that every such configuration has is missing.
     """
     try:
+        if version == 1:
+            class_name, config = modernise(class_name, config)
         if class_name == "Sequential":
             return _sequential(config, path)
         if class_name in MODEL_CLASSES:
@@ -92,7 +104,7 @@ def _sequential(config: Any, path: str) -> Network:
             shape = config.get("build_input_shape") or (config.get("build_config") or {}).get("input_shape")
             # The batch of the first call is nobody's intention.
             shape = [None, *shape[1:]] if shape else None
-        first = "input" if all(_name(e) != "input" for e in entries) else "input_1"
+        first = f"{_name(entries[0])}_input"  # as Keras calls it
         dtype = entries[0]["config"].get("dtype") if isinstance(entries[0]["config"], dict) else None
         network.layers[first] = Layer(first, "InputLayer", {"batch_shape": shape, "dtype": dtype}, [Call([], {})])
         previous = Ref(first, 0, 0)
@@ -185,7 +197,8 @@ def _call(node: Any) -> Call:
         return Call(list(_substitute(node["args"])), dict(_substitute(node["kwargs"])))
     if node and isinstance(node[0], str):  # an operation of tf.keras 2: one entry, not a list of them
         node = [node]
-    refs = [Ref(str(e[0]), int(e[1]), int(e[2])) for e in node]
+    # tf.keras: a first operand that is a number.
+    refs = [e[2] if e[0] == "_CONSTANT_VALUE" else Ref(str(e[0]), int(e[1]), int(e[2])) for e in node]
     kwargs = _substitute_old(node[0][3]) if len(node[0]) > 3 else {}
     return Call(refs, kwargs)
 

@@ -14,7 +14,7 @@ from hub.errors import HubError, InvalidModel, Refusal, UnsupportedOps, UsageErr
 from hub.layout import sink_transposes
 from hub.model import Model
 from importers.keras import ops  # noqa: F401  (registers the layers)
-from importers.keras.config import Call, Layer, Network, Ref, references
+from importers.keras.config import Call, Layer, Network, Origin, Ref, references
 from importers.keras.layers import OPERATIONS, Context, apply, bind, check_dtype, find
 from importers.keras.weights import WeightStore
 
@@ -25,14 +25,14 @@ DTYPES = {"float32": ir.DataType.FLOAT, "int32": ir.DataType.INT32, "int64": ir.
 
 
 def build(
-    network: Network, store: WeightStore | None, version: int, shapes: Mapping[str, Sequence[int | str | None]]
+    network: Network, store: WeightStore | None, origin: Origin, shapes: Mapping[str, Sequence[int | str | None]]
 ) -> Model:
     """The canonical model of a Keras network.
 
     Raises:
         UnsupportedOps: naming every layer that is refused, all at once.
     """
-    walker = _Walker(network, store, version)
+    walker = _Walker(network, store, origin)
     outputs = walker.run(shapes)
     builder = walker.builder
     names: set[str] = set()
@@ -55,10 +55,10 @@ def build(
 
 
 class _Walker:
-    def __init__(self, network: Network, store: WeightStore | None, version: int) -> None:
+    def __init__(self, network: Network, store: WeightStore | None, origin: Origin) -> None:
         self.network = network
         self.store = store
-        self.version = version
+        self.origin = origin
         self.builder = GraphBuilder(network.name)
         self.refused: list[tuple[str, str, Refusal]] = []
         self.warnings: list[str] = []
@@ -88,7 +88,7 @@ class _Walker:
                 function = str(layer.config.get("function", layer.class_name))
                 known = function in OPERATIONS
             if not known and layer.class_name != "InputLayer":
-                context = Context(self.builder, None, layer, [], prefix + layer.name, self.version, self.cache)
+                context = Context(self.builder, None, layer, [], prefix + layer.name, self.origin, self.cache)
                 try:
                     apply(context, [], {})
                 except Refusal as refusal:
@@ -188,7 +188,7 @@ class _Walker:
                 raise InvalidModel(f"input {name!r} is not among the inputs of its model")
             if layer.network is not None:
                 return self.nested(layer, args, scope, name)
-            context = Context(self.builder, self.store, layer, scope, name, self.version, self.cache)
+            context = Context(self.builder, self.store, layer, scope, name, self.origin, self.cache)
             with self.builder.layer(name, layer.class_name):
                 result = apply(context, args, kwargs)
         except Refusal as refusal:

@@ -23,7 +23,8 @@ from hub.builder import GraphBuilder
 from hub.errors import HubError, InvalidModel, Refusal
 from hub.optable import bind_attributes, parameters_of
 from hub.tensors import ViewTensor
-from importers.keras.config import Layer
+from importers.keras import keras1
+from importers.keras.config import Layer, Origin
 from importers.keras.weights import WeightStore
 
 __all__ = ["LAYERS", "OPERATIONS", "Context", "apply", "bind", "find", "layer", "operation"]
@@ -37,16 +38,17 @@ OPERATIONS: dict[str, Function] = {}
 """Class name of a Keras 3 operation, or name of a tf.keras one -> function of (context, *args, **kwargs)."""
 
 IGNORABLE = frozenset(
-    """name trainable batch_input_shape batch_shape input_shape input_dim input_dtype build_config sparse ragged
-    optional autocast seed activity_regularizer kernel_regularizer bias_regularizer depthwise_regularizer
-    pointwise_regularizer gamma_regularizer beta_regularizer alpha_regularizer recurrent_regularizer
-    embeddings_regularizer kernel_initializer bias_initializer depthwise_initializer pointwise_initializer
-    gamma_initializer beta_initializer moving_mean_initializer moving_variance_initializer alpha_initializer
-    recurrent_initializer embeddings_initializer kernel_constraint bias_constraint depthwise_constraint
-    pointwise_constraint gamma_constraint beta_constraint alpha_constraint recurrent_constraint
-    embeddings_constraint momentum synchronized fused virtual_batch_size noise_shape unit_forget_bias
-    supports_masking W_regularizer b_regularizer U_regularizer W_constraint b_constraint U_constraint init
-    inner_init forget_bias_init W_learning_rate_multiplier b_learning_rate_multiplier""".split()
+    """name trainable batch_input_shape batch_shape input_shape input_dim input_dtype input_length
+    build_config sparse ragged optional autocast seed activity_regularizer kernel_regularizer
+    bias_regularizer depthwise_regularizer pointwise_regularizer gamma_regularizer beta_regularizer
+    alpha_regularizer recurrent_regularizer embeddings_regularizer kernel_initializer bias_initializer
+    depthwise_initializer pointwise_initializer gamma_initializer beta_initializer
+    moving_mean_initializer moving_variance_initializer alpha_initializer recurrent_initializer
+    embeddings_initializer kernel_constraint bias_constraint depthwise_constraint pointwise_constraint
+    gamma_constraint beta_constraint alpha_constraint recurrent_constraint embeddings_constraint momentum
+    synchronized fused virtual_batch_size noise_shape unit_forget_bias supports_masking W_regularizer
+    b_regularizer U_regularizer W_constraint b_constraint U_constraint init inner_init forget_bias_init
+    W_learning_rate_multiplier b_learning_rate_multiplier""".split()
 )
 """Configuration that only matters to training or to building the layer."""
 
@@ -96,7 +98,7 @@ class Context:
         layer: Layer,
         scope: Sequence[Layer],
         name: str,
-        version: int,
+        origin: Origin,
         cache: dict[tuple[str, str], ir.Value],
     ) -> None:
         self.builder = builder
@@ -104,9 +106,18 @@ class Context:
         self.layer = layer
         self.scope = scope
         self.name = name
-        self.version = version
-        """Major version of the Keras that wrote the file: it decides what `hard_sigmoid` means."""
+        self.origin = origin
         self._cache = cache
+
+    @property
+    def version(self) -> int:
+        """Major version of the Keras that wrote the file: it decides what `hard_sigmoid` means."""
+        return self.origin.version
+
+    @property
+    def theano(self) -> bool:
+        """Whether Theano wrote the file: its kernels are turned, and SAME pads otherwise."""
+        return self.origin.backend == "theano"
 
     def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
         """Emit a node of this layer."""
@@ -128,6 +139,10 @@ class Context:
         if len(found) != len(expected):
             names = ", ".join(name for name, _ in expected)
             raise InvalidModel(f"{where} needs {len(expected)} weights ({names}), the file has {len(found)}")
+        turned = keras1.kernels(
+            self.layer.class_name, self.layer.config, [t for _, t in found], self.version, self.theano
+        )
+        found = [(stored, tensor) for (stored, _), tensor in zip(found, turned, strict=True)]
         for (name, shape), (stored, tensor) in zip(expected, found, strict=True):
             actual = tuple(tensor.shape.numpy())
             if len(actual) != len(shape) or any(a != b for a, b in zip(actual, shape, strict=True) if b is not None):
@@ -180,6 +195,8 @@ class Context:
 
     def first(self, value: ir.Value, data_format: str | None) -> ir.Value:
         """Channels first: (N, ..., C) to (N, C, ...), if the layer works on channels last."""
+        if data_format not in (None, "channels_last", "channels_first"):
+            raise Refusal(f"data_format {data_format} is not supported")
         rank = len(self.shape(value))
         if data_format == "channels_first" or rank < 3:
             return value
@@ -265,7 +282,7 @@ def _apply_operation(context: Context, name: str, args: Sequence[Any], kwargs: d
     config = {key: _plain(value) for key, value in context.layer.config.items()}
     check_dtype(config.pop("dtype", None))
     own = {key: value for key, value in config.items() if key not in ("name", "trainable", "function")}
-    kwargs = {**own, **kwargs}
+    kwargs = {key: value for key, value in {**own, **kwargs}.items() if key != "name"}
     try:
         inspect.signature(function).bind(context, *args, **kwargs)
     except TypeError as error:

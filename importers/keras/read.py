@@ -14,9 +14,9 @@ from hub.errors import InvalidModel, UsageError
 from hub.formats import resolve
 from hub.model import Model
 from importers.keras import graph
-from importers.keras.config import Network, parse
+from importers.keras.config import Network, Origin, parse
 from importers.keras.hdf5 import WeightFile, open_hdf5, open_member, text
-from importers.keras.weights import WeightStore, open_store
+from importers.keras.weights import GroupedWeights, WeightStore, open_store
 
 __all__ = ["KerasFile", "open_source", "read"]
 
@@ -26,12 +26,12 @@ MAX_JSON = 256 << 20
 
 @dataclass
 class KerasFile:
-    """A model's configuration, the store of its weights and the Keras version that wrote it."""
+    """A model's configuration, the store of its weights and the Keras that wrote it."""
 
     where: str
     network: Network
     store: WeightStore | None
-    version: int
+    origin: Origin
 
 
 def read(
@@ -48,7 +48,8 @@ def read(
 
     Args:
         inputs: shapes by input name, for sizes that the model leaves open.
-        backend: "theano" for weights of Keras 1 written with that backend, whose kernels are flipped.
+        backend: "tensorflow" or "theano", of weights written by Keras 1, where the file does not tell:
+            Theano's kernels are turned.
 
     Raises:
         UnsupportedOps: naming every layer that has no form yet.
@@ -59,22 +60,23 @@ def read(
     with tempfile.TemporaryDirectory(prefix="hub-") as folder:
         if not isinstance(src, str | Path | tuple | list):
             src = _save_live(src, Path(folder))
-        file = open_source(src)
+        file = open_source(src, backend)
         try:
-            return graph.build(file.network, file.store, file.version, dict(inputs or {}))
+            return graph.build(file.network, file.store, file.origin, dict(inputs or {}))
         finally:
             if file.store is not None:
                 file.store.close()
 
 
-def open_source(src: Any) -> KerasFile:
+def open_source(src: Any, backend: str | None = None) -> KerasFile:
     """Open a file or a (structure, weights) pair, checked, without reading any weight."""
     if isinstance(src, tuple | list):
         if len(src) != 2:
             raise UsageError(f"a Keras source is one path or the pair (architecture, weights), not {len(src)} paths")
         config = _json_file(resolve(src[0]))
         weights = _weights(resolve(src[1]))
-        return _file(str(src[0]), config, open_store(weights), _version(config, weights))
+        store = open_store(weights)
+        return _file(str(src[0]), config, store, _origin(config, weights, store, backend))
     path = resolve(src)
     _check_file(path)
     if zipfile.is_zipfile(path):
@@ -91,7 +93,8 @@ def open_source(src: Any) -> KerasFile:
             f"{path} has weights and no architecture; give the pair (architecture .json, weights), "
             "or save the whole model"
         )
-    return _file(str(path), _json(text(raw), str(path)), open_store(weights), _version({}, weights))
+    store = open_store(weights)
+    return _file(str(path), _json(text(raw), str(path)), store, _origin({}, weights, store, backend))
 
 
 def _check_file(path: Path) -> None:
@@ -128,7 +131,8 @@ def _open_archive(path: Path) -> KerasFile:
             weights = open_member(path, archive, "model.weights.h5")
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise InvalidModel(f"{path} is a damaged .keras archive: {error}") from error
-    return _file(str(path), config, open_store(weights), _major(metadata.get("keras_version")))
+    store = open_store(weights)
+    return _file(str(path), config, store, _origin(metadata, weights, store, None))
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> str:
@@ -167,28 +171,32 @@ def _weights(path: Path) -> WeightFile:
     return open_hdf5(path)
 
 
-def _file(where: str, config: dict[str, Any], store: WeightStore | None, version: int) -> KerasFile:
+def _file(where: str, config: dict[str, Any], store: WeightStore, origin: Origin) -> KerasFile:
     if "class_name" not in config or "config" not in config:
         raise InvalidModel(f"{where} is not a Keras model: its configuration has no class and no layers")
     try:
-        network = parse(str(config["class_name"]), config["config"])
+        network = parse(str(config["class_name"]), config["config"], version=origin.version)
     except RecursionError as error:
         raise InvalidModel(f"{where}: the configuration is nested too deep") from error
-    return KerasFile(where, network, store, version)
+    return KerasFile(where, network, store, origin)
 
 
-def _version(config: Mapping[str, Any], weights: WeightFile) -> int:
-    found = config.get("keras_version") or weights.attribute(weights.root, "keras_version")
-    group = weights.group("model_weights")
-    if found is None and group is not None:
-        found = weights.attribute(group, "keras_version")
-    return _major(found if found is None else text(found))
+def _origin(config: Mapping[str, Any], weights: WeightFile, store: WeightStore, backend: str | None) -> Origin:
+    """Version and backend, from the architecture, the file or its group of weights; Keras 1 did not always say."""
+    release, found = config.get("keras_version"), config.get("backend")
+    for group in (weights.root, weights.group("model_weights")):
+        if group is not None:
+            release = release or _text(weights.attribute(group, "keras_version"))
+            found = found or _text(weights.attribute(group, "backend"))
+    digits = str(release or "1").split(".")[0]
+    version = int(digits) if digits.isdigit() else 1
+    if backend is None and not found and version == 1 and isinstance(store, GroupedWeights) and store.theano_names():
+        found = "theano"
+    return Origin(version, str(release or ""), backend or str(found or "tensorflow"))
 
 
-def _major(version: Any) -> int:
-    """Keras 1 did not record its version in every file."""
-    digits = str(version).split(".")[0] if version is not None else "1"
-    return int(digits) if digits.isdigit() else 1
+def _text(value: Any) -> str | None:
+    return None if value is None else text(value)
 
 
 def _save_live(model: Any, folder: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from hub.errors import InvalidModel
@@ -75,6 +76,11 @@ class PathWeights:
         self.file.close()
 
 
+Path = tuple[str, ...]
+
+KERAS1_WEIGHTS = frozenset("W b gamma beta running_mean running_std alphas depthwise_kernel pointwise_kernel".split())
+
+
 class GroupedWeights:
     """Keras 1, 2 and `.h5` of Keras 3: one group a top-level layer, with the names of its weights in order.
 
@@ -112,16 +118,40 @@ class GroupedWeights:
 
     def _mine(self, names: list[str], layer: Layer, scope: Sequence[Layer]) -> list[str]:
         """Of the weights of a nested model, those of `layer`."""
-        mine = [name for name in names if layer.name in name.split("/")[:-1]]
-        if _is_ambiguous(layer.name, scope[0].network):
-            inner = [part.name for part in scope[1:]]
-            mine = [name for name in mine if all(part in name.split("/") for part in inner)]
+        leaves = list(_leaves(scope[0].network, ()))
+        known = {path[-1] for path in leaves}
+        if not all(_owners(name) & known or any(_is_keras1(name, leaf) for leaf in known) for name in names):
+            prefix = self._aligned(names, leaves, scope[0].name).get((*(s.name for s in scope[1:]), layer.name))
+            return [name for name in names if name.rpartition("/")[0] == prefix]
+        mine = [name for name in names if layer.name in _owners(name) or _is_keras1(name, layer.name)]
+        if sum(path[-1] == layer.name for path in leaves) > 1:
+            inner = {part.name for part in scope[1:]}
+            mine = [name for name in mine if inner <= _owners(name)]
             if not mine:
                 raise InvalidModel(
                     f"{self.where}: several layers are called {layer.name!r} inside {scope[0].name!r}; "
                     "an .h5 file does not tell whose weights are whose, save the model as .keras"
                 )
         return mine
+
+    def _aligned(self, names: Sequence[str], leaves: Sequence[Path], top: str) -> dict[Path, str]:
+        """Whose weights are whose where TensorFlow 1 has put numbers behind the names: layers keep their order."""
+        found: dict[Path, str] = {}
+        rest = iter(leaves)
+        for prefix in dict.fromkeys(name.rpartition("/")[0] for name in names):
+            last = prefix.rpartition("/")[2]
+            path = next((path for path in rest if re.fullmatch(re.escape(path[-1]) + r"(_\d+)?", last)), None)
+            if path is None:
+                raise InvalidModel(
+                    f"{self.where}: weights {prefix!r} of {top!r} belong to none of its layers; save it as .keras"
+                )
+            found[path] = prefix
+        return found
+
+    def theano_names(self) -> bool:
+        """Whether the weights are called as Theano's are: TensorFlow puts `:0` behind every name."""
+        names = [name for names in self._names.values() for name in names]
+        return bool(names) and not any(name.endswith(":0") for name in names)
 
     def unused(self) -> list[str]:
         return [
@@ -132,11 +162,22 @@ class GroupedWeights:
         self.file.close()
 
 
-def _is_ambiguous(name: str, network: Network | None) -> bool:
-    def count(net: Network | None) -> int:
-        return 0 if net is None else sum((key == name) + count(layer.network) for key, layer in net.layers.items())
+def _is_keras1(name: str, layer: str) -> bool:
+    """`conv_W:0` is a weight of `conv` in Keras 1."""
+    return "/" not in name and name.removesuffix(":0").removeprefix(f"{layer}_") in KERAS1_WEIGHTS
 
-    return count(network) > 1
+
+def _leaves(network: Network | None, path: Path) -> Iterator[Path]:
+    """The layers of a nested model that are not models, by their path, in order."""
+    for name, layer in (network.layers if network is not None else {}).items():
+        if layer.network is not None:
+            yield from _leaves(layer.network, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def _owners(name: str) -> set[str]:
+    return set(name.split("/")[:-1])
 
 
 def open_store(file: WeightFile) -> WeightStore:

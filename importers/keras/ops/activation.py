@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from hub.errors import Refusal
+from hub.errors import InvalidModel, Refusal
 from importers.keras.layers import Context, layer
 
 __all__ = ["activate"]
@@ -224,9 +224,15 @@ def thresholded_relu(keras: Context, x: ir.Value, *, theta: float = 1.0) -> ir.V
 @layer("PReLU")
 def prelu(keras: Context, x: ir.Value, *, shared_axes: list[int] | None = None) -> ir.Value:
     """The slopes have the shape of the input without its batch, 1 along the shared axes."""
-    sizes = keras.shape(x)
-    shape = [1 if axis in (shared_axes or []) else size for axis, size in enumerate(sizes)][1:]
-    (alpha,) = keras.weights(alpha=shape)
+    sizes = keras.shape(x)[1:]
+    if keras.version == 1:  # which does not record the shared axes
+        (alpha,) = keras.weights(alpha=[None] * len(sizes))
+        found = alpha.shape.numpy()
+        if any(a not in (1, size) for a, size in zip(found, sizes, strict=True)):
+            raise InvalidModel(f"layer {keras.name!r}: weight alpha has the shape {found}, its input {tuple(sizes)}")
+    else:
+        shape = [1 if axis in (shared_axes or []) else size for axis, size in enumerate(sizes, 1)]
+        (alpha,) = keras.weights(alpha=shape)
     return keras.op("PRelu", x, keras.weight("alpha", alpha))
 
 

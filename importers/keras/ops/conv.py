@@ -23,7 +23,13 @@ def spread(value: Ints, rank: int) -> list[int]:
 
 
 def padding_attributes(
-    keras: Context, x: ir.Value, padding: str, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+    keras: Context,
+    x: ir.Value,
+    padding: str,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    op_type: str = "Conv",
 ) -> dict[str, Any]:
     """The `pads` of a channels-first `x`; TensorFlow's SAME puts the odd one at the end.
 
@@ -35,6 +41,12 @@ def padding_attributes(
         return {"pads": [(kernel[0] - 1) * dilations[0], 0]}
     if padding != "same":
         raise Refusal(f"padding {padding!r} is not supported")
+    if keras.theano:
+        # Half of the kernel before the image, whatever its size, and as much behind as gives ceil(in / stride).
+        if op_type != "Conv":
+            raise Refusal("pooling with padding 'same' as Theano does it is not supported yet")
+        sizes = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        return {"pads": [k // 2 for k in sizes] + [k - 1 - k // 2 for k in sizes]}
     begins, ends = [], []
     for size, k, s, d in zip(keras.shape(x)[2:], kernel, strides, dilations, strict=True):
         if size is None and s > 1:

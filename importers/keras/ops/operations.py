@@ -20,9 +20,7 @@ def _operand(keras: Context, value: Any, name: str) -> ir.Value:
 
 
 def _binary(op_type: str) -> Any:
-    def apply(
-        keras: Context, x: Any, y: Any = None, name: str | None = None, x1: Any = None, x2: Any = None
-    ) -> ir.Value:
+    def apply(keras: Context, x: Any, y: Any = None, x1: Any = None, x2: Any = None) -> ir.Value:
         left, right = (x, y) if y is not None else (x, x2)
         return keras.op(op_type, _operand(keras, left, "x"), _operand(keras, right, "y"))
 

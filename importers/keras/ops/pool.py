@@ -24,7 +24,7 @@ def _pool(
     size = spread(pool_size, n)
     step = size if strides is None else spread(strides, n)
     x = keras.first(x, data_format)
-    pads = padding_attributes(keras, x, padding, size, step, [1] * n)
+    pads = padding_attributes(keras, x, padding, size, step, [1] * n, op_type)
     y = keras.op(op_type, x, kernel_shape=size, strides=step, **pads, **attributes)
     return keras.last(y, data_format)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,22 @@ def cropping(keras: Context, x: ir.Value, *, cropping: Any, data_format: str | N
     return keras.last(y, data_format)
 
 
+def _pixels(keras: Context) -> str:
+    """Where the pixels of an image are: TensorFlow 1 put them on the corners of a grid, TensorFlow 2 into its cells."""
+    release = keras.origin.release
+    numbers = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
+    if keras.version >= 3 or numbers >= (2, 4):
+        return "half_pixel"
+    if not release.endswith("-tf"):
+        return "asymmetric"
+    if numbers >= (2, 3):
+        return "half_pixel"
+    raise Refusal(
+        f"bilinear interpolation of tf.keras {release} means one thing in TensorFlow 1 and another in TensorFlow 2",
+        "load the model with the TensorFlow that it is from, and save it with 2.3 or later",
+    )
+
+
 @layer("UpSampling1D", "UpSampling2D", "UpSampling3D")
 def up_sampling(
     keras: Context,
@@ -97,7 +114,7 @@ def up_sampling(
     if interpolation == "nearest":
         modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     elif interpolation == "bilinear":
-        modes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        modes = {"mode": "linear", "coordinate_transformation_mode": _pixels(keras)}
     else:
         raise Refusal(f"interpolation {interpolation!r} is not supported yet")
     return keras.last(keras.op("Resize", x, None, scales, **modes), data_format)
