@@ -475,7 +475,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "ConvNeXtTiny": {},
 }
 CONVNEXT_TRANSPOSES = 1 + 2 * 18 + 2 * 3
-"""ConvNeXtTiny: one at the input, two in each block, whose normalization is over the channels, two where sizes change."""
+"""ConvNeXtTiny: one at the input, two around the normalization of each block, two where sizes change."""
 
 BYTES = ("EfficientNet", "MobileNetV3", "ConvNeXt")
 """Families that scale images of 0 to 255 themselves."""
