@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from hub.canonical import IR_VERSION, LAYER, LAYOUT, OPSET, SOURCE_OP
+from hub.canonical import IR_VERSION, LAYER, LAYOUT, OPSET, ROLE, SOURCE_OP
 from hub.errors import HubError
 
 __all__ = ["GraphBuilder"]
@@ -77,14 +77,15 @@ class GraphBuilder:
         self.outputs.append(value)
         return value
 
-    def constant(self, data: npt.ArrayLike | ir.TensorProtocol, name: str) -> ir.Value:
-        """Add an initializer. Arrays are kept as they are, views included."""
+    def constant(self, data: npt.ArrayLike | ir.TensorProtocol, name: str, role: str = "constant") -> ir.Value:
+        """Add an initializer, a "constant" or a "weight". Arrays are kept as they are, views included."""
         tensor = data if isinstance(data, ir.TensorProtocol) else ir.tensor(np.asarray(data))
         value = ir.Value(
             name=self.unique(self._qualified(name)),
             type=ir.TensorType(tensor.dtype),
             shape=ir.Shape(tensor.shape.numpy()),
             const_value=tensor,
+            metadata_props={ROLE: role},
         )
         tensor.name = value.name
         self.initializers[value.name or ""] = value
@@ -202,7 +203,7 @@ def _infer(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
         found = onnx.shape_inference.infer_node_outputs(
             schema, ir.serde.serialize_node(node), types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)]
         )
-    except onnx.shape_inference.InferenceError as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         layer = node.metadata_props.get(LAYER, node.name)
         raise HubError(f"layer {layer!r}: {node.op_type} does not fit its inputs: {error}") from error
     for value in node.outputs:

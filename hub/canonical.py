@@ -23,7 +23,18 @@ import onnx_ir as ir
 from hub.errors import InvalidModel, Refusal, UnsupportedOps
 from hub.onnxfile import INLINE_BYTES, skeleton
 
-__all__ = ["COLUMNS", "IR_VERSION", "LAYER", "LAYOUT", "OPSET", "PERMUTATION", "SOURCE_OP", "canonicalize", "layer_of"]
+__all__ = [
+    "COLUMNS",
+    "IR_VERSION",
+    "LAYER",
+    "LAYOUT",
+    "OPSET",
+    "PERMUTATION",
+    "ROLE",
+    "SOURCE_OP",
+    "canonicalize",
+    "layer_of",
+]
 
 OPSET = 25
 """The canonical opset of the default domain."""
@@ -49,6 +60,9 @@ PERMUTATION = "hub.perm"
 COLUMNS = "hub.columns"
 """Metadata of a flattened value whose columns are in another order than the source's: the sizes that
 were flattened, then the permutation of (batch, *sizes) that takes them back: `512,7,7;0,2,3,1`."""
+
+ROLE = "hub.role"
+"""Metadata of an initializer whose importer knows: `weight` is trained, `constant` is part of the network."""
 
 
 def layer_of(node: ir.Node) -> str:

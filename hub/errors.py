@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ __all__ = [
     "UnsupportedOp",
     "UnsupportedOps",
     "UsageError",
+    "blaming",
 ]
 
 
@@ -110,3 +113,25 @@ class UnsupportedOps(HubError):
             entry = groups.setdefault((op, refusal.reason), UnsupportedOp(op, refusal.reason, refusal.hint))
             entry.layers.append(layer)
         return cls(message, list(groups.values()))
+
+
+DAMAGE: tuple[type[Exception], ...] = (
+    RuntimeError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, MemoryError,
+    AssertionError, zipfile.BadZipFile, EOFError,
+)  # fmt: skip
+"""What libraries raise, and C code behind them, about a damaged file."""
+
+
+@contextmanager
+def blaming(where: str, *more: type[Exception]) -> Iterator[None]:
+    """Errors about the content of a file name the file; whatever else a damaged one raises becomes an `InvalidModel`."""
+    try:
+        yield
+    except InvalidModel as error:
+        if where in str(error):
+            raise
+        raise InvalidModel(f"{where}: {error}") from error
+    except HubError:
+        raise
+    except (*DAMAGE, *more) as error:
+        raise InvalidModel(f"{where} is damaged: {type(error).__name__}: {str(error)[:200]}") from error

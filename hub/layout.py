@@ -84,7 +84,7 @@ class _Sinker:
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
         self.waiting: dict[ir.Value, Waiting] = {}
-        self.written: dict[tuple[ir.Value, Permutation, bool], ir.Value] = {}
+        self.written: dict[tuple[ir.Value, Permutation, tuple[int, ...] | None], ir.Value] = {}
         self.names = {value.name for node in graph for value in node.outputs}
         self.names |= {value.name for value in (*graph.inputs, *graph.initializers.values())}
         self.node_names = {node.name for node in graph}
@@ -140,7 +140,7 @@ class _Sinker:
         source, perm = entry.value, entry.perm
         if perm == tuple(range(len(perm))) and entry.columns is None:
             return source
-        key = (source, perm, entry.columns is not None)
+        key = (source, perm, entry.columns)
         if key not in self.written:
             self.written[key] = self.write(entry, value, before)
         return self.written[key]
@@ -225,17 +225,22 @@ class _Sinker:
         self.node_names.add(candidate)
         return candidate
 
-    def constant(self, data: np.ndarray[Any, Any] | ir.TensorProtocol, name: str) -> ir.Value:
+    def constant(
+        self, data: np.ndarray[Any, Any] | ir.TensorProtocol, name: str, like: ir.Value | None = None
+    ) -> ir.Value:
+        """Add an initializer, with the metadata of the one that it stands for."""
         tensor = ir.tensor(data) if isinstance(data, np.ndarray) else data
         shape = ir.Shape(tensor.shape.numpy())
         value = ir.Value(name=self.fresh(name), type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
         tensor.name = value.name
+        if like is not None:
+            value.metadata_props.update(like.metadata_props)
         self.graph.register_initializer(value)
         return value
 
     def permuted(self, value: ir.Value, permutation: Sequence[int], rank: int) -> ir.Value:
         """A constant, extended to `rank` as broadcasting does, and transposed."""
-        key = (value, tuple(permutation), False)
+        key = (value, tuple(permutation), None)
         if key not in self.written:
             assert value.const_value is not None
             shape = value.const_value.shape.numpy()
@@ -243,7 +248,7 @@ class _Sinker:
                 return value
             split = (1,) * (rank - len(shape)) + tuple(shape)
             self.written[key] = self.constant(
-                tensors.view(value.const_value, permutation, split), f"{value.name}/transposed"
+                tensors.view(value.const_value, permutation, split), f"{value.name}/transposed", value
             )
         return self.written[key]
 
@@ -462,7 +467,7 @@ def _matmul(s: _Sinker, node: ir.Node) -> bool:
         return False
     if len(weight.const_value.shape) != 2:
         return False
-    key = (weight, entry.perm, True)
+    key = (weight, entry.perm, entry.columns)
     if key not in s.written:
         rows, columns = weight.const_value.shape.numpy()
         # The rows are in the order of L's axes: L.shape[i] = P.shape[perm[i]].
@@ -470,9 +475,10 @@ def _matmul(s: _Sinker, node: ir.Node) -> bool:
         order = [axis - 1 for axis in _inverse(entry.perm)[1:]]
         turned = tensors.view(weight.const_value, [*order, len(order)], [*logical, columns])
         assert isinstance(turned, tensors.ViewTensor)
-        s.written[key] = s.constant(turned.transformed(turned.array, (rows, columns)), f"{weight.name}/rows")
+        s.written[key] = s.constant(turned.transformed(turned.array, (rows, columns)), f"{weight.name}/rows", weight)
     node.replace_input_with(0, entry.value)
     node.replace_input_with(1, s.written[key])
+    s.settle(node)
     return True
 
 

@@ -32,12 +32,10 @@ from exporters.torch.values import (
     plain,
     size_expression,
 )
+from hub.canonical import ROLE
 from hub.errors import Refusal
 
 __all__ = ["Emitter", "Operand", "is_weight", "trains"]
-
-# Layers of the source whose constants are data, not weights.
-_NOT_TRAINED = frozenset({"Normalization", "Rescaling", "CustomScaleLayer"})
 
 Operand = ir.Value
 
@@ -175,7 +173,7 @@ class Emitter:
     def operand(self, value: Operand, other: Operand, *, train: bool = False, name: str = "value") -> Expression:
         """A tensor, or a Python number where a constant scalar means the same."""
         constant = self.constant(value)
-        if constant is not None and constant.size == 1:
+        if constant is not None and constant.size == 1 and _role(constant) != "weight":
             shape = self.shape(other)
             wide = shape is not None and len(shape) >= len(constant.shape)
             if wide and self.constant(other) is None and constant.dtype in TORCH_DTYPES:
@@ -188,8 +186,8 @@ class Emitter:
         """A parameter of the module (if it is one that trains) or a buffer."""
         if constant.dtype not in TORCH_DTYPES:
             raise Refusal(f"PyTorch does not compute with {constant.dtype.name.lower()}")
-        source = self.node.metadata_props.get("hub.source_op", "") if self.node else ""
-        trained = train and is_weight(constant) and source not in _NOT_TRAINED and not _is_mask(constant)
+        known = _role(constant)
+        trained = train and is_weight(constant) and (known == "weight" if known else not _is_mask(constant))
         key = (constant.root or constant, constant.view)
         if key not in self._members:
             arguments: list[Any] = [Argument("shape", constant.shape, positional=True)]
@@ -280,6 +278,11 @@ def trains(root: ir.Value) -> bool:
     """Whether something else than the current view multiplies with it or looks up rows of it."""
     users = {user for user, _ in root.uses()}
     return len(users) > 1 and any(u.op_type in ("MatMul", "Gemm", "Conv", "Gather") for u in users)
+
+
+def _role(constant: Constant) -> str | None:
+    """What the importer says that it is, "weight" or "constant", if it knows."""
+    return None if constant.root is None else constant.root.metadata_props.get(ROLE)
 
 
 def _is_mask(constant: Constant) -> bool:

@@ -67,6 +67,10 @@ DEFAULTS = {
 """Values at which configuration that no function names says nothing."""
 
 
+MOVES = frozenset("Flatten Reshape Permute RepeatVector Identity Concatenate Embedding".split())
+"""Layers that take integers as they are."""
+
+
 def layer(*names: str) -> Callable[[Function], Function]:
     """Register a function for layer classes; a second registration is an error."""
     return _register(LAYERS, names)
@@ -169,7 +173,7 @@ class Context:
                     raise Refusal(f"weight {name} has the type {data.dtype.numpy()}, only float32 is supported yet")
                 if permutation is not None:
                     data = tensors.view(data, permutation, split)
-            self._cache[key] = self.builder.constant(data, name)
+            self._cache[key] = self.builder.constant(data, name, "weight")
         return self._cache[key]
 
     def constant(self, data: npt.ArrayLike, name: str) -> ir.Value:
@@ -245,6 +249,9 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(inputs) != len(positional):
         raise Refusal(f"it is called with {len(inputs)} inputs, {len(positional)} are supported")
+    same = len({value.dtype for value in inputs}) == 1
+    if function.__module__.startswith("importers.keras.") and not (layer.class_name in MOVES and same):
+        check_floats(inputs)
     return function(context, *inputs, **keywords)
 
 
@@ -281,6 +288,7 @@ def _apply_operation(context: Context, name: str, args: Sequence[Any], kwargs: d
         )
     config = {key: _plain(value) for key, value in context.layer.config.items()}
     check_dtype(config.pop("dtype", None))
+    check_floats(_leaves([list(args), kwargs]))
     own = {key: value for key, value in config.items() if key not in ("name", "trainable", "function")}
     kwargs = {key: value for key, value in {**own, **kwargs}.items() if key != "name"}
     try:
@@ -307,6 +315,14 @@ def check_dtype(dtype: Any) -> None:
     name = dtype.get("name") if isinstance(dtype, dict) else dtype
     if name not in (None, "float32"):
         raise Refusal(f"dtype policy {name} is not supported yet", "convert a float32 copy of the model")
+
+
+def check_floats(values: Sequence[Any]) -> None:
+    """Refuse integers where something is computed: each layer of Keras has its own rule for them."""
+    for value in values:
+        if isinstance(value, ir.Value) and value.dtype not in (ir.DataType.FLOAT, None):
+            kind = "unknown" if value.dtype is None else value.dtype.numpy().name
+            raise Refusal(f"computing with {kind} is not supported yet", "make the input float32")
 
 
 def _plain(value: Any) -> Any:
