@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from hub.canonical import COLUMNS, LAYER, LAYOUT, PERMUTATION, layer_of, tidy
 from hub.errors import HubError, UsageError
+from hub.opset import compatible, lower
 
 __all__ = ["Model", "TensorInfo"]
 
@@ -179,7 +180,7 @@ def session(model: ir.Model, *, optimize: bool = False, taps: Sequence[str] = ()
             model.graph.outputs.extend(
                 values[tap] for tap in dict.fromkeys(taps) if tap in values and tap not in present
             )
-            onnxfile.save(model, path)
+            onnxfile.save(lower(model, compatible(model)), path)
         finally:
             model.graph.outputs[:] = outputs
         try:
@@ -250,6 +251,7 @@ def _as_in_source(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
             target = ir.Value(
                 name=f"{label}/shape",
                 const_value=ir.tensor(np.array(argument, np.int64)),
+                type=ir.TensorType(ir.DataType.INT64),
                 shape=ir.Shape([len(argument)]),
             )
             graph.register_initializer(target)

@@ -9,6 +9,8 @@ is not one of those that changed the meaning under an unchanged signature (`CHAN
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx
 import onnx_ir as ir
 
@@ -16,10 +18,13 @@ from hub.canonical import OPSET, layer_of
 from hub.errors import Refusal, UnsupportedOps, UsageError
 from hub.optable import defaults, type_string
 
-__all__ = ["lower"]
+__all__ = ["COMPATIBLE", "compatible", "lower"]
 
 EARLIEST = 11
 """Before opset 11, axes and indices could not be negative, which no signature says."""
+
+COMPATIBLE = 21
+"""The opset that is written where nothing later is needed: ONNX Runtime runs it since 1.18, of spring 2024."""
 
 CHANGED: dict[str, dict[int, str]] = {
     "Softmax": {13: "the input was flattened to two dimensions at `axis`"},
@@ -40,19 +45,31 @@ def lower(model: ir.Model, opset: int) -> ir.Model:
     """
     if not EARLIEST <= opset <= OPSET:
         raise UsageError(f"opset={opset} cannot be written; opsets from {EARLIEST} to {OPSET} can")
-    refusals = []
-    for node in model.graph.all_nodes():
-        if node.domain in ("", "ai.onnx"):
-            reason = _why_not(node, opset)
-            if reason:
-                refusal = Refusal(reason, f"write it at opset {OPSET}, the default")
-                refusals.append((node.op_type, layer_of(node), refusal))
+    refusals = [
+        (node.op_type, layer_of(node), Refusal(reason, f"write it at opset {compatible(model)}, the default"))
+        for node, reason in _obstacles(model, opset)
+    ]
     if refusals:
         raise UnsupportedOps.collect(f"At ONNX opset {opset} the model cannot be written exactly:", refusals)
     copy = model.clone()
     copy.opset_imports[""] = opset
     copy.ir_version = max(8, onnx.helper.OP_SET_ID_VERSION_MAP.get(("ai.onnx", opset), 8))
     return copy
+
+
+def compatible(model: ir.Model) -> int:
+    """The earliest opset from `COMPATIBLE` on at which the canonical `model` says exactly the same.
+
+    Runtimes refuse files of an opset that they do not know, used or not.
+    """
+    return next((o for o in range(COMPATIBLE, OPSET) if next(_obstacles(model, o), None) is None), OPSET)
+
+
+def _obstacles(model: ir.Model, opset: int) -> Iterator[tuple[ir.Node, str]]:
+    for node in model.graph.all_nodes():
+        reason = _why_not(node, opset) if node.domain in ("", "ai.onnx") else ""
+        if reason:
+            yield node, reason
 
 
 def _why_not(node: ir.Node, opset: int) -> str:
