@@ -210,3 +210,6 @@ def _infer(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
         if value.name in found:
             value.type = ir.serde.deserialize_type_proto_for_type(found[value.name])
             value.shape = ir.serde.deserialize_type_proto_for_shape(found[value.name])
+            if value.shape is not None and any(isinstance(size, int) and size < 0 for size in value.shape):
+                layer = node.metadata_props.get(LAYER, node.name)
+                raise HubError(f"layer {layer!r}: {node.op_type} gives the shape {value.shape}, its input is too small")

@@ -270,12 +270,33 @@ def tidy(model: ir.Model) -> None:
             node.resize_inputs(given)
 
 
+def validate(model: ir.Model) -> None:
+    """Refuse operators, attributes, numbers of inputs and references that the standard does not know.
+
+    The checker sees the graph without its weights, which it takes for inputs.
+    """
+    proto = skeleton(model)
+    taken = {value.name for value in proto.graph.input}
+    for value in model.graph.initializers.values():
+        if value.name not in taken:
+            ir.serde.serialize_value_into(proto.graph.input.add(), value)
+    try:
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InvalidModel(f"the graph is not valid ONNX: {str(error).strip()}") from error
+    made = {value for node in model.graph for value in node.outputs}
+    for value in model.graph.outputs:
+        if value not in made and not value.is_graph_input() and not value.is_initializer():
+            raise InvalidModel(f"the graph is not valid ONNX: nothing gives its output {value.name!r}")
+
+
 PASSES: list[Callable[[ir.Model], None]] = [
     inline,  # the version converter only sees the main graph, so functions go first
     upgrade,
     lift_constants,
     tidy,
     fix_names,
+    validate,
     infer_shapes,  # explicit pads need sizes
     explicit_pads,
 ]

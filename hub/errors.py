@@ -124,7 +124,7 @@ DAMAGE: tuple[type[Exception], ...] = (
 
 @contextmanager
 def blaming(where: str, *more: type[Exception]) -> Iterator[None]:
-    """Errors about the content of a file name the file; whatever else a damaged one raises becomes an `InvalidModel`."""
+    """Errors about the content of a file name the file; what else a damaged one raises becomes `InvalidModel`."""
     try:
         yield
     except InvalidModel as error:

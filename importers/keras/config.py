@@ -63,12 +63,17 @@ class Layer:
 
 @dataclass
 class Network:
-    """A functional or sequential model: its layers by name, in the order of the file."""
+    """A functional or sequential model: its layers by name, in the order of the file.
+
+    Inputs and outputs are in the order in which Keras numbers them; `keys` are those of inputs that
+    are a dictionary.
+    """
 
     name: str
     layers: dict[str, Layer] = field(default_factory=dict)
     inputs: list[Ref] = field(default_factory=list)
     outputs: list[Ref] = field(default_factory=list)
+    keys: list[str] | None = None
 
 
 def parse(class_name: str, config: Any, path: str = "", *, version: int = 3) -> Network:
@@ -94,7 +99,7 @@ def parse(class_name: str, config: Any, path: str = "", *, version: int = 3) -> 
 
 def _sequential(config: Any, path: str) -> Network:
     entries = config if isinstance(config, list) else config["layers"]  # Keras 1: a bare list
-    name = "sequential" if isinstance(config, list) else config.get("name", "sequential")
+    name = "sequential" if isinstance(config, list) else str(config.get("name", "sequential"))
     network = Network(name)
     previous: Ref | None = None
     counts: dict[str, int] = {}
@@ -125,7 +130,7 @@ def _sequential(config: Any, path: str) -> Network:
 
 
 def _functional(config: dict[str, Any], path: str) -> Network:
-    network = Network(config.get("name", "model"))
+    network = Network(str(config.get("name", "model")))
     counts: dict[str, int] = {}
     for entry in config["layers"]:
         layer = _layer(entry, path, counts)
@@ -135,6 +140,8 @@ def _functional(config: dict[str, Any], path: str) -> Network:
         layer.modern = any(isinstance(node, dict) for node in entry["inbound_nodes"])
         network.layers[layer.name] = layer
     network.inputs = list(_refs_of(config["input_layers"]))
+    if isinstance(config["input_layers"], dict):
+        network.keys = sorted(config["input_layers"])
     network.outputs = list(_refs_of(config["output_layers"]))
     _renumber(network)
     return network
@@ -225,9 +232,9 @@ def _substitute_old(value: Any) -> Any:
 
 
 def _refs_of(value: Any) -> Iterator[Ref]:
-    """`input_layers` and `output_layers`: one reference, a list, or a dictionary of them."""
+    """`input_layers` and `output_layers`: one reference, a list, or a dictionary, which Keras numbers by its keys."""
     if isinstance(value, dict):
-        for item in value.values():
+        for _, item in sorted(value.items()):
             yield from _refs_of(item)
     elif len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
         yield Ref(value[0], value[1], value[2])

@@ -21,6 +21,12 @@ from importers.keras.weights import WeightStore
 __all__ = ["build"]
 
 LAYOUTS = {3: "NWC", 4: "NHWC", 5: "NDHWC"}
+TRAINS = frozenset(
+    """BatchNormalization Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout
+    GaussianDropout GaussianNoise StochasticDepth""".split()
+)
+"""Layers that compute something else in training."""
+
 DTYPES = {"float32": ir.DataType.FLOAT, "int32": ir.DataType.INT32, "int64": ir.DataType.INT64, None: ir.DataType.FLOAT}
 
 
@@ -96,7 +102,7 @@ class _Walker:
 
     def input(self, layer: Layer, shapes: Mapping[str, Sequence[int | str | None]]) -> ir.Value:
         config = layer.config
-        shape = config.get("batch_shape") or config.get("batch_input_shape")
+        shape = _input_shape(layer)
         given = shapes.get(layer.name)
         if shape is None and given is None:
             raise InvalidModel(
@@ -108,6 +114,10 @@ class _Walker:
                 a is not None and b != a for a, b in zip(shape[1:], given[1:], strict=True)
             ):
                 raise UsageError(f"input {layer.name!r} has the shape {tuple(shape)}, which {tuple(given)} contradicts")
+        if shape is not None and not (
+            isinstance(shape, list | tuple) and all(size is None or type(size) is int for size in shape)
+        ):
+            raise InvalidModel(f"input {layer.name!r} has the shape {str(shape)[:40]}, which is none")
         final = list(given if given is not None else shape or ())
         sizes = [
             size if isinstance(size, int | str) else "N" if axis == 0 else f"{layer.name}_dim{axis}"
@@ -186,15 +196,16 @@ class _Walker:
         try:
             if layer.class_name == "InputLayer":
                 raise InvalidModel(f"input {name!r} is not among the inputs of its model")
+            args, kwargs = self.inference(layer, args, kwargs, name)
             if layer.network is not None:
-                return self.nested(layer, args, scope, name)
+                return self.nested(layer, args, kwargs, scope, name)
             context = Context(self.builder, self.store, layer, scope, name, self.origin, self.cache)
             with self.builder.layer(name, layer.class_name):
                 result = apply(context, args, kwargs)
         except Refusal as refusal:
             self.refused.append((layer.class_name, name, refusal))
             return None
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
             raise InvalidModel(
                 f"layer {name!r} ({layer.class_name}): its configuration is damaged: {error!r}"
             ) from error
@@ -206,15 +217,48 @@ class _Walker:
         self.settle_name(results[0], name)
         return results
 
-    def nested(self, layer: Layer, args: list[Any], scope: list[Layer], name: str) -> list[ir.Value] | None:
+    def inference(
+        self, layer: Layer, args: list[Any], kwargs: dict[str, Any], name: str
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call without `training`, where that changes nothing.
+
+        Keras 3 overrules `training=True` of a call in `predict`; before, the layer then trains for ever.
+        """
+        training = kwargs.get("training")
+        if layer.network is not None and len(args) > 1:
+            args, training = args[:1], args[1]
+        if training and not isinstance(training, ir.Value) and any(part.class_name in TRAINS for part in _parts(layer)):
+            if self.origin.version < 3:
+                raise Refusal(
+                    "it is called with training=True: it trains for ever, in predict as well",
+                    "call it without training in the model",
+                )
+            self.warnings.append(f"layer {name!r} is called with training=True; it is converted as `predict` runs it")
+        return args, {key: value for key, value in kwargs.items() if key != "training"}
+
+    def nested(
+        self, layer: Layer, args: list[Any], kwargs: dict[str, Any], scope: list[Layer], name: str
+    ) -> list[ir.Value] | None:
         assert layer.network is not None
+        if any(isinstance(value, ir.Value) for value in _values([kwargs])):
+            raise Refusal(f"call arguments {', '.join(kwargs)} are not supported")
         check_dtype(
             (layer.config.get("dtype") or {}).get("config") if isinstance(layer.config.get("dtype"), dict) else None
         )
+        wanted, keys = layer.network.inputs, layer.network.keys
+        if len(args) == 1 and isinstance(args[0], dict):
+            # By key, or by the names of the inputs if these are a list.
+            names = [ref.layer for ref in wanted] if keys is None else keys
+            if not set(names) <= set(args[0]):
+                raise InvalidModel(f"the model {name!r} has the inputs {names} and is called with {list(args[0])}")
+            args = [[args[0][key] for key in names]]
         inputs = _values(args)
-        wanted = layer.network.inputs
         if len(inputs) != len(wanted):
             raise InvalidModel(f"the model {name!r} has {len(wanted)} inputs and is called with {len(inputs)}")
+        for ref, value in zip(wanted, inputs, strict=True):
+            shape = _input_shape(layer.network.layers[ref.layer])
+            if shape is not None and value.shape is not None and len(shape) != len(value.shape):
+                raise Refusal(f"its input {ref.layer!r} has {len(shape)} axes and is given {len(value.shape)}")
         outputs = self.walk(layer.network, dict(zip(wanted, inputs, strict=True)), [*scope, layer])
         return None if self.refused else outputs
 
@@ -234,6 +278,15 @@ class _Walker:
             self.builder.rename(value, name)
             if back is not None and back != sorted(back):
                 value.metadata_props[PERMUTATION] = ",".join(map(str, back))
+
+
+def _input_shape(layer: Layer) -> Any:
+    return layer.config.get("batch_shape") or layer.config.get("batch_input_shape")
+
+
+def _parts(layer: Layer) -> list[Layer]:
+    """The layer, or, of a nested model, all layers in it."""
+    return [layer] if layer.network is None else _all_layers(layer.network)
 
 
 def _producer(value: ir.Value, layer: str) -> ir.Node | None:
@@ -256,7 +309,7 @@ def _values(args: Any) -> list[ir.Value]:
     if isinstance(args, ir.Value):
         return [args]
     if isinstance(args, dict):
-        return [value for item in args.values() for value in _values(item)]
+        return [value for _, item in sorted(args.items()) for value in _values(item)]
     return [value for item in args for value in _values(item)] if isinstance(args, list | tuple) else []
 
 

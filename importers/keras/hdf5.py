@@ -221,5 +221,6 @@ def open_member(path: Path, archive: zipfile.ZipFile, name: str) -> WeightFile:
 
 
 def text(value: Any) -> str:
-    """HDF5 attributes are str, bytes or NumPy scalars of either."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """HDF5 attributes are str, bytes or NumPy scalars of either; what is not UTF-8 in them cannot be a name."""
+    data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "replace")

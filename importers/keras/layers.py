@@ -11,6 +11,7 @@ the function does not name is refused, unless it cannot matter at inference (`IG
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -249,6 +250,10 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(inputs) != len(positional):
         raise Refusal(f"it is called with {len(inputs)} inputs, {len(positional)} are supported")
+    axes = re.search(r"(\d)D(?![a-z])", layer.class_name)
+    for value in inputs:
+        if axes and value.shape is not None and len(value.shape) != int(axes[1]) + 2:
+            raise InvalidModel(f"layer {context.name!r} ({layer.class_name}) is given {len(value.shape)} axes")
     same = len({value.dtype for value in inputs}) == 1
     if function.__module__.startswith("importers.keras.") and not (layer.class_name in MOVES and same):
         check_floats(inputs)

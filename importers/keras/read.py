@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hub.errors import InvalidModel, UsageError
+from hub.errors import InvalidModel, UsageError, blaming
 from hub.formats import resolve
 from hub.model import Model
 from importers.keras import graph
@@ -30,7 +30,7 @@ class KerasFile:
 
     where: str
     network: Network
-    store: WeightStore | None
+    store: WeightStore
     origin: Origin
 
 
@@ -60,12 +60,16 @@ def read(
     with tempfile.TemporaryDirectory(prefix="hub-") as folder:
         if not isinstance(src, str | Path | tuple | list):
             src = _save_live(src, Path(folder))
-        file = open_source(src, backend)
-        try:
-            return graph.build(file.network, file.store, file.origin, dict(inputs or {}))
-        finally:
-            if file.store is not None:
+        with blaming(_where(src)):
+            file = open_source(src, backend)
+            try:
+                return graph.build(file.network, file.store, file.origin, dict(inputs or {}))
+            finally:
                 file.store.close()
+
+
+def _where(src: Any) -> str:
+    return " and ".join(map(str, src)) if isinstance(src, tuple | list) else str(src)
 
 
 def open_source(src: Any, backend: str | None = None) -> KerasFile:

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from hub.errors import Refusal
+from hub.errors import InvalidModel, Refusal
 from hub.tensors import ViewTensor
 from importers.keras.layers import Context, layer
 from importers.keras.ops.activation import activate
@@ -17,9 +17,12 @@ __all__ = ["padding_attributes"]
 Ints = int | Sequence[int]
 
 
-def spread(value: Ints, rank: int) -> list[int]:
-    """One number for all axes, or one for each."""
-    return [int(value)] * rank if isinstance(value, int) else [int(v) for v in value]
+def spread(value: Ints, rank: int, least: int = 1) -> list[int]:
+    """One number for all axes, or one for each; none below `least`."""
+    values = [value] * rank if isinstance(value, int) else list(value)
+    if len(values) != rank or any(type(v) is not int or v < least for v in values):
+        raise InvalidModel(f"{str(value)[:40]} is not {rank} sizes of {least} or more")
+    return values
 
 
 def padding_attributes(
@@ -252,7 +255,7 @@ def conv_transpose(
     x = keras.first(x, data_format)
     channels = keras.size(x, 1)
     kernel, *bias = keras.weights(kernel=(*size, filters, channels), bias=(filters,) if use_bias else None)
-    added = [None] * n if output_padding is None else spread(output_padding, n)
+    added = [None] * n if output_padding is None else spread(output_padding, n, 0)
     begins, ends, extra = [0] * n, [0] * n, [0] * n
     for axis, (k, s, d, more) in enumerate(zip(size, step, dilations, added, strict=True)):
         k = (k - 1) * d + 1

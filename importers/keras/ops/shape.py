@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from hub.errors import Refusal
+from hub.errors import InvalidModel, Refusal
 from importers.keras.layers import Context, layer
 from importers.keras.ops.conv import Ints, spread
 
@@ -29,13 +29,14 @@ def flatten(keras: Context, x: ir.Value, *, data_format: str | None = None) -> i
 @layer("Reshape")
 def reshape(keras: Context, x: ir.Value, *, target_shape: Sequence[int]) -> ir.Value:
     target = [int(size) for size in target_shape]
-    sizes = keras.shape(x)[1:]
-    if -1 in target:
-        known = math.prod(s for s in target if s != -1)
-        if all(s is not None for s in sizes) and known:
-            target[target.index(-1)] = math.prod(s for s in sizes if s is not None) // known
-    if any(s == 0 for s in target):
-        raise Refusal("a size of 0 is not supported")
+    if any(size < 1 and size != -1 for size in target) or target.count(-1) > 1:
+        raise InvalidModel(f"{target} is not a shape")
+    sizes = [size for size in keras.shape(x)[1:] if size is not None]
+    if len(sizes) == len(keras.shape(x)) - 1:
+        total, known = math.prod(sizes), math.prod(size for size in target if size != -1)
+        if total % known or (-1 not in target and total != known):
+            raise InvalidModel(f"{tuple(sizes)} cannot be reshaped to {tuple(target)}")
+        target = [total // known if size == -1 else size for size in target]
     return keras.op("Reshape", x, keras.ints([0, *target], "shape"))
 
 
@@ -54,10 +55,14 @@ def repeat_vector(keras: Context, x: ir.Value, *, n: int) -> ir.Value:
 def _pairs(value: Any, n: int) -> list[tuple[int, int]]:
     """An amount for all sides, one for each axis, or a pair for each axis (for one axis also just the pair)."""
     if isinstance(value, int):
-        return [(value, value)] * n
-    if n == 1 and len(value) == 2 and all(isinstance(v, int) for v in value):
-        return [(int(value[0]), int(value[1]))]
-    return [(int(v), int(v)) if isinstance(v, int) else (int(v[0]), int(v[1])) for v in value]
+        sides = [(value, value)] * n
+    elif n == 1 and len(value) == 2 and all(isinstance(v, int) for v in value):
+        sides = [(value[0], value[1])]
+    else:
+        sides = [(v, v) if isinstance(v, int) else (v[0], v[1]) for v in value]
+    if len(sides) != n or any(type(v) is not int or v < 0 for side in sides for v in side):
+        raise InvalidModel(f"{str(value)[:40]} is not an amount for each side of {n} axes")
+    return sides
 
 
 @layer("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
