@@ -136,6 +136,7 @@ class GraphBuilder:
         if node is not None and node.name == old:
             node.name = name
         value.name = name
+        self._names.discard(old or "")
         self._names.add(name)
 
     def _free(self, name: str) -> None:

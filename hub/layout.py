@@ -478,7 +478,8 @@ def _matmul(s: _Sinker, node: ir.Node) -> bool:
         s.written[key] = s.constant(turned.transformed(turned.array, (rows, columns)), f"{weight.name}/rows", weight)
     node.replace_input_with(0, entry.value)
     node.replace_input_with(1, s.written[key])
-    s.settle(node)
+    if len(node.inputs) > 2 and (addend := node.inputs[2]) is not None and addend in s.waiting:
+        node.replace_input_with(2, s.real(addend, node))
     return True
 
 
