@@ -273,9 +273,13 @@ def tidy(model: ir.Model) -> None:
 def validate(model: ir.Model) -> None:
     """Refuse operators, attributes, numbers of inputs and references that the standard does not know.
 
-    The checker sees the graph without its weights, which it takes for inputs.
+    The checker sees the graph without its weights, which it takes for inputs. It asks for the shape
+    of every input and output, which files in the field leave out and inference finds.
     """
     proto = skeleton(model)
+    for info in (*proto.graph.input, *proto.graph.output):
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.shape.SetInParent()
     taken = {value.name for value in proto.graph.input}
     for value in model.graph.initializers.values():
         if value.name not in taken:
