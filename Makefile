@@ -26,6 +26,7 @@ lint: .venv/installed
 
 docs: .venv/installed
 	.venv/bin/python -m tools.tables
+	.venv/bin/python -m tests.conformance --write docs/conformance.md
 
 bench: .venv/installed
 	.venv/bin/python -m benchmarks --write docs/benchmarks.md
