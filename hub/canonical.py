@@ -123,6 +123,8 @@ def _convert(model: ir.Model, opset: int) -> None:
         return
     from onnxscript import version_converter
 
+    _settle_hardmax(model, opset)
+    resizes = _old_resizes(model) if opset <= 10 else {}
     converter_log = logging.getLogger("onnxscript.version_converter")
     disabled, converter_log.disabled = converter_log.disabled, True
     try:
@@ -133,7 +135,65 @@ def _convert(model: ir.Model, opset: int) -> None:
         converter_log.disabled = disabled
     if model.opset_imports.get("") != OPSET:
         raise InvalidModel(f"ONNX's converter could not upgrade the model from opset {opset} to {OPSET}")
+    for node in model.graph.all_nodes():
+        for name, value in resizes.pop(node.outputs[0].name, {}).items():
+            node.attributes[name] = ir.AttrString(name, value)
+    if resizes:
+        raise InvalidModel(f"ONNX's converter could not upgrade the Resize {next(iter(resizes))!r} from opset {opset}")
     _relabel(model)
+
+
+def _settle_hardmax(model: ir.Model, opset: int) -> None:
+    """Before opset 13 it worked on the input flattened at `axis`; ONNX's converter passes it on unchanged."""
+    refusals = []
+    for node in _default_domain_nodes(model):
+        if node.op_type != "Hardmax" or opset >= 13:
+            continue
+        axis = node.attributes.get_int("axis", 1)
+        shape = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
+        if axis == -1 or (shape is not None and axis == len(shape) - 1):
+            node.attributes["axis"] = ir.AttrInt64("axis", -1)
+        else:
+            refusal = Refusal(f"of opset {opset} it flattens its input", "export the model with opset 13 or later")
+            refusals.append(("Hardmax", layer_of(node), refusal))
+    if refusals:
+        raise UnsupportedOps.collect(f"The model is of opset {opset}:", refusals)
+
+
+def _old_resizes(model: ir.Model) -> dict[str | None, dict[str, str]]:
+    """What Upsample, and Resize of opset 10, mean in the attributes of later ones, by the name of their output.
+
+    ONNX's converter leaves these attributes at their defaults, which mean other pixels. Nearest is
+    the pixel before when an image grows and the one behind when it shrinks.
+    """
+    found: dict[str | None, dict[str, str]] = {}
+    refusals = []
+    for node in _default_domain_nodes(model):
+        if node.op_type not in ("Upsample", "Resize"):
+            continue
+        attributes = {"coordinate_transformation_mode": "asymmetric"}
+        if node.attributes.get_string("mode", "nearest") == "nearest":
+            scales = _scales(node)
+            if scales is None or (min(scales) < 1 < max(scales)):
+                refusal = Refusal(
+                    "its scales are computed, or grow one axis and shrink another",
+                    "export the model with opset 11 or later",
+                )
+                refusals.append((node.op_type, layer_of(node), refusal))
+                continue
+            attributes["nearest_mode"] = "floor" if min(scales) >= 1 else "ceil"
+        found[node.outputs[0].name] = attributes
+    if refusals:
+        raise UnsupportedOps.collect("The model is of opset 10 or earlier:", refusals)
+    return found
+
+
+def _scales(node: ir.Node) -> list[float] | None:
+    if "scales" in node.attributes:
+        return [float(scale) for scale in node.attributes.get_floats("scales")]
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None or tensor.size == 0 else [float(scale) for scale in tensor.numpy().reshape(-1)]
 
 
 def _relabel(model: ir.Model) -> None:

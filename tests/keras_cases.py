@@ -397,6 +397,13 @@ many("Concatenate over the height", [IMAGE, (3, 7, 4)], lambda L: L.Concatenate(
 many("Concatenate over the width", [IMAGE, (9, 2, 4)], lambda L: L.Concatenate(axis=-2))
 many("Dot", [(5, 3), (4, 3)], lambda L: L.Dot(axes=2), refused="not supported yet")
 
+for _name in ("LSTM", "GRU", "SimpleRNN"):
+    one(
+        _name, (7, 5), lambda L, c=_name: getattr(L, c)(4), refused=f"{_name} x1: this layer class is not supported yet"
+    )
+one("Bidirectional", (7, 5), lambda L: L.Bidirectional(L.LSTM(4)), refused="Bidirectional x1: this layer class")
+one("TimeDistributed", (7, 5), lambda L: L.TimeDistributed(L.Dense(4)), refused="TimeDistributed x1: this layer class")
+
 # -- layers of keras.applications -----------------------------------------------------------------------------
 
 
