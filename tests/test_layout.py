@@ -264,7 +264,7 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> None:
         np.testing.assert_allclose(after[name], expected, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 14))
 def test_random_graphs_give_the_same_numbers(seed: int, steps: int) -> None:
     grower = Grower(seed)
