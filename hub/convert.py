@@ -253,8 +253,10 @@ def _read(
 ) -> Model:
     from hub.model import select_outputs
 
-    model = reader(src, inputs=dict(inputs or {}), trust=trust, **options)
-    if outputs:
+    cuts = bool(outputs) and "outputs" in _keywords(reader)
+    chosen = {"outputs": list(outputs or ())} if cuts else {}
+    model = reader(src, inputs=dict(inputs or {}), trust=trust, **chosen, **options)
+    if outputs and not cuts:
         select_outputs(model.ir, list(outputs))
     return model
 
@@ -276,7 +278,7 @@ def _split_options(
     writing: Format | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options by who takes them; one that nobody takes is an error, never ignored."""
-    common = {"inputs", "trust"}
+    common = {"inputs", "outputs", "trust"}
     for_reader = _keywords(reader) - common
     for_writer = _keywords(writer)
     unknown = sorted(set(options) - for_reader - for_writer)

@@ -228,7 +228,7 @@ def select_outputs(model: ir.Model, names: Sequence[str]) -> None:
     before = {value.name for value in graph.outputs}
     graph.outputs.clear()
     for name, value in chosen:
-        graph.outputs.append(value if value.name in before else _as_in_source(graph, value, name))
+        graph.outputs.append(value if name == value.name and name in before else _as_in_source(graph, value, name))
         graph.outputs[-1].metadata_props.pop(PERMUTATION, None)
     tidy(model)
 

@@ -125,3 +125,49 @@ def test_before_keras_3_a_call_with_training_trains_for_ever(nested: bool) -> No
     assert walker.inference(layer, [], {"training": None}, layer.name) == ([], {})
     flatten = Layer("flat", "Flatten", {}, [])
     assert walker.inference(flatten, [], {"training": True}, "flat") == ([], {})
+
+
+def test_a_cut_inside_of_a_nested_model_that_permutes_last(path: Path) -> None:
+    """The output of the nested model has another layout than the layer that the cut names."""
+    x = keras.Input((6, 5, 3))
+    y = L.Conv2D(4, 3, name="conv")(x)
+    nested = keras.Model(x, L.Permute((3, 1, 2), name="turned")(y), name="nested")
+    z = keras.Input((6, 5, 3))
+    model = keras.Model(z, nested(z))
+    check(model, path)
+    arrays = feeds(model)
+    expected = outputs_of(keras.Model(x, y), arrays)[0]
+    for name, array in (("nested/conv", expected), ("nested/turned", expected.transpose(0, 3, 1, 2))):
+        (got,) = hub.load(path, outputs=[name]).run(arrays).values()
+        agree(array, got)
+    hub.save(hub.load(path), path.with_name("model.onnx"))
+    (got,) = hub.load(path.with_name("model.onnx"), outputs=["nested/conv"]).run(arrays).values()
+    agree(expected, got)
+
+
+def test_a_cut_at_a_layer_of_which_nothing_is_left(path: Path) -> None:
+    """A result that nothing uses, and a Permute that has become a part of others."""
+    x = keras.Input((6, 5, 3))
+    pooled = L.GlobalAveragePooling2D(name="pooled")(x)
+    nested = keras.Model(x, [pooled, L.Conv2D(2, 3, name="conv")(x)], name="nested")
+    z = keras.Input((6, 5, 3))
+    _, y = nested(L.Permute((1, 2, 3), name="same")(z))
+    model = keras.Model(z, y)
+    converted = check(model, path)
+    assert "nested/pooled" not in converted.layers
+    arrays = feeds(model)
+    for name, expected in (("nested/pooled", arrays[0].mean((1, 2))), ("same", arrays[0])):
+        (got,) = hub.load(path, outputs=[name]).run(arrays).values()
+        agree(expected, got)
+
+
+def test_a_cut_before_a_layer_that_cannot_be_converted(path: Path) -> None:
+    x = keras.Input((4,))
+    y = L.Dense(3, name="features")(x)
+    model = randomise(keras.Model(x, L.UnitNormalization(name="unit")(y)))
+    model.save(path)
+    with pytest.raises(hub.UnsupportedOps, match=r"(?s)unit.*outputs="):
+        hub.load(path)
+    arrays = feeds(model)
+    (got,) = hub.load(path, outputs=["features"]).run(arrays).values()
+    agree(outputs_of(keras.Model(x, y), arrays)[0], got)

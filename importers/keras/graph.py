@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,27 +32,28 @@ DTYPES = {"float32": ir.DataType.FLOAT, "int32": ir.DataType.INT32, "int64": ir.
 
 
 def build(
-    network: Network, store: WeightStore | None, origin: Origin, shapes: Mapping[str, Sequence[int | str | None]]
+    network: Network,
+    store: WeightStore | None,
+    origin: Origin,
+    shapes: Mapping[str, Sequence[int | str | None]],
+    outputs: Sequence[str] = (),
 ) -> Model:
-    """The canonical model of a Keras network.
+    """The canonical model of a Keras network, or of what `outputs` (layers, `model/layer`, values) need of it.
 
     Raises:
         UnsupportedOps: naming every layer that is refused, all at once.
+        UsageError: one of `outputs` does not exist.
     """
-    walker = _Walker(network, store, origin)
-    outputs = walker.run(shapes)
-    builder = walker.builder
-    names: set[str] = set()
-    for ref, value in zip(network.outputs, outputs, strict=True):
-        name = ref.layer if ref.layer not in names else f"{ref.layer}_{ref.call}_{ref.tensor}"
-        if value in builder.inputs or name in names:
-            name = f"{name}_output_{len(names)}"
-        names.add(name)
-        builder.output(value, name)
-    model = builder.model()
+    walker = _Walker(network, store, origin, list(dict.fromkeys(outputs)))
+    for name, value in walker.run(shapes).items():
+        walker.builder.output(value, name)
+    model = walker.builder.model()
+    for node in reversed(list(model.graph)):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            model.graph.remove(node, safe=True)
     sink_transposes(model.graph)
     _mark_layouts(model.graph, network)
-    unused = store.unused() if store is not None else []
+    unused = store.unused() if store is not None and not outputs else []
     if unused:
         raise InvalidModel(
             f"{store.where if store else ''}: {len(unused)} weights belong to no layer of the architecture: "
@@ -61,31 +63,57 @@ def build(
 
 
 class _Walker:
-    def __init__(self, network: Network, store: WeightStore | None, origin: Origin) -> None:
+    def __init__(self, network: Network, store: WeightStore | None, origin: Origin, chosen: Sequence[str] = ()) -> None:
         self.network = network
         self.store = store
+        self.results: dict[str, ir.Value] = {}
+        """By the name of a layer, with those of the models around it: what its first call gives."""
         self.origin = origin
         self.builder = GraphBuilder(network.name)
         self.refused: list[tuple[str, str, Refusal]] = []
         self.warnings: list[str] = []
         self.cache: dict[tuple[str, str], ir.Value] = {}
+        named = _output_names(network)
+        self.chosen: dict[str, Ref | None] = {name: self.ref(name, named) for name in chosen} if chosen else {**named}
+        self.needed = _needed(network, self.chosen)
 
-    def run(self, shapes: Mapping[str, Sequence[int | str | None]]) -> list[ir.Value]:
+    def ref(self, name: str, named: Mapping[str, Ref]) -> Ref | None:
+        """The output or layer of that name in the outermost model; None for what only the walk can tell."""
+        layer = self.network.layers.get(name)
+        if name in named or layer is None or layer.class_name == "InputLayer":
+            return named.get(name)
+        return Ref(name, 0, 0)
+
+    def run(self, shapes: Mapping[str, Sequence[int | str | None]]) -> dict[str, ir.Value]:
+        """The chosen outputs by name."""
         self.refuse_unknown(self.network, "")
         values = {ref: self.input(self.network.layers[ref.layer], shapes) for ref in self.network.inputs}
         unknown = sorted(set(shapes) - {ref.layer for ref in self.network.inputs})
         if unknown:
             names = ", ".join(ref.layer for ref in self.network.inputs)
             raise UsageError(f"there is no input {unknown[0]!r}; inputs are {names}")
-        outputs = [] if self.refused else self.walk(self.network, values, [])
+        if not self.refused:
+            self.walk(self.network, values, [])
         if self.refused:
             refused = {(layer, str(refusal)): (op, layer, refusal) for op, layer, refusal in self.refused}
             raise UnsupportedOps.collect("The Keras model cannot be converted:", refused.values())
-        return outputs
+        return {name: self.find(name) if ref is None else values[ref] for name, ref in self.chosen.items()}
+
+    def find(self, name: str) -> ir.Value:
+        """The result of a layer of a nested model, or any value, by its name."""
+        if name in self.results:
+            return self.results[name]
+        values = {value.name or "": value for node in self.builder.nodes for value in node.outputs}
+        if name not in values:
+            near = difflib.get_close_matches(name, [*self.results, *values], 5, 0.5)
+            raise UsageError(f"there is no output or layer {name!r}; near are {', '.join(near) or 'none'}")
+        return values[name]
 
     def refuse_unknown(self, network: Network, prefix: str) -> None:
         """Name every layer without a function before any work is done."""
         for layer in network.layers.values():
+            if network is self.network and not any((layer.name, n) in self.needed for n in range(len(layer.calls))):
+                continue
             if layer.network is not None:
                 self.refuse_unknown(layer.network, f"{prefix}{layer.name}/")
                 continue
@@ -138,7 +166,7 @@ class _Walker:
             (layer, number, call)
             for layer in network.layers.values()
             for number, call in enumerate(layer.calls)
-            if Ref(layer.name, number, 0) not in values
+            if Ref(layer.name, number, 0) not in values and (scope or (layer.name, number) in self.needed)
         ]
         waiting: list[int] = []
         needed_by: dict[Ref, list[int]] = {}
@@ -174,10 +202,11 @@ class _Walker:
             raise InvalidModel(
                 f"layer {stuck!r} of {network.name!r} waits for itself, or for an output that no layer has"
             )
-        missing_outputs = [ref.layer for ref in network.outputs if ref not in values]
+        refs = network.outputs if scope else [ref for ref in self.chosen.values() if ref is not None]
+        missing_outputs = [ref.layer for ref in refs if ref not in values]
         if missing_outputs:
             raise InvalidModel(f"output {missing_outputs[0]!r} of {network.name!r} does not exist")
-        return [values[ref] for ref in network.outputs]
+        return [values[ref] for ref in refs]
 
     def refuse_configurations(self, layers: Iterable[Layer], scope: list[Layer]) -> None:
         """Behind a refused layer no input is known; what its configuration alone says is refused as well."""
@@ -215,6 +244,7 @@ class _Walker:
             raise type(error)(f"layer {name!r}: {error}") from error
         results = list(result) if isinstance(result, list | tuple) else [result]
         self.settle_name(results[0], name)
+        self.results.setdefault(name, results[0])
         return results
 
     def inference(
@@ -260,7 +290,10 @@ class _Walker:
             if shape is not None and value.shape is not None and len(shape) != len(value.shape):
                 raise Refusal(f"its input {ref.layer!r} has {len(shape)} axes and is given {len(value.shape)}")
         outputs = self.walk(layer.network, dict(zip(wanted, inputs, strict=True)), [*scope, layer])
-        return None if self.refused else outputs
+        if self.refused:
+            return None
+        self.results.setdefault(name, outputs[0])
+        return outputs
 
     def settle_name(self, value: ir.Value, name: str) -> None:
         """The value that a layer gives carries the layer's name, before any Transpose back to its layout."""
@@ -278,6 +311,40 @@ class _Walker:
             self.builder.rename(value, name)
             if back is not None and back != sorted(back):
                 value.metadata_props[PERMUTATION] = ",".join(map(str, back))
+
+
+def _output_names(network: Network) -> dict[str, Ref]:
+    """The outputs by the names of their layers."""
+    named: dict[str, Ref] = {}
+    for ref in network.outputs:
+        name = ref.layer if ref.layer not in named else f"{ref.layer}_{ref.call}_{ref.tensor}"
+        if ref in network.inputs or name in named:
+            name = f"{name}_output_{len(named)}"
+        named[name] = ref
+    return named
+
+
+def _needed(network: Network, chosen: Mapping[str, Ref | None]) -> set[tuple[str, int]]:
+    """The calls that the chosen outputs need; all of them, if one is not known before the walk."""
+    refs: list[Ref] = []
+    for name, ref in chosen.items():
+        layer = network.layers.get(name.split("/")[0])
+        if ref is not None:
+            refs.append(ref)
+        elif layer is not None:
+            refs.extend(Ref(layer.name, number, 0) for number in range(len(layer.calls)))
+        else:
+            refs.extend(Ref(other.name, n, 0) for other in network.layers.values() for n in range(len(other.calls)))
+    needed: set[tuple[str, int]] = set()
+    while refs:
+        ref = refs.pop()
+        layer = network.layers.get(ref.layer)
+        if layer is None or (ref.layer, ref.call) in needed or ref.call >= len(layer.calls):
+            continue
+        needed.add((ref.layer, ref.call))
+        call = layer.calls[ref.call]
+        refs.extend(references([call.args, call.kwargs]))
+    return needed
 
 
 def _input_shape(layer: Layer) -> Any:
@@ -318,7 +385,6 @@ def _mark_layouts(graph: ir.Graph, network: Network) -> None:
     channels_first = any(layer.config.get("data_format") == "channels_first" for layer in _all_layers(network))
     spatial = any("data_format" in layer.config for layer in _all_layers(network))
     for value in (*graph.inputs, *graph.outputs):
-        value.metadata_props.pop(PERMUTATION, None)
         rank = len(value.shape) if value.shape is not None else 0
         if spatial and rank in LAYOUTS:
             last = LAYOUTS[rank]

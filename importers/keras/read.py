@@ -38,6 +38,7 @@ def read(
     src: Any,
     *,
     inputs: Mapping[str, Sequence[int | str | None]] | None = None,
+    outputs: Sequence[str] | None = None,
     trust: bool = False,
     backend: str | None = None,
 ) -> Model:
@@ -48,6 +49,7 @@ def read(
 
     Args:
         inputs: shapes by input name, for sizes that the model leaves open.
+        outputs: layers whose results are given out instead of the outputs; what they do not need is not read.
         backend: "tensorflow" or "theano", of weights written by Keras 1, where the file does not tell:
             Theano's kernels are turned.
 
@@ -63,7 +65,7 @@ def read(
         with blaming(_where(src)):
             file = open_source(src, backend)
             try:
-                return graph.build(file.network, file.store, file.origin, dict(inputs or {}))
+                return graph.build(file.network, file.store, file.origin, dict(inputs or {}), outputs or ())
             finally:
                 file.store.close()
 
