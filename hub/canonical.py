@@ -302,8 +302,8 @@ def infer_shapes(model: ir.Model) -> None:
         if tensor is not None and tensor.nbytes <= INLINE_BYTES:
             tensor.name = value.name
             proto.graph.initializer.append(ir.serde.serialize_tensor(tensor))
-        elif value not in model.graph.inputs and value.shape is not None and value.type is not None:
-            ir.serde.serialize_value_into(proto.graph.input.add(), value)
+        elif value not in model.graph.inputs:
+            proto.graph.input.append(_weight_info(value))
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -330,6 +330,14 @@ def tidy(model: ir.Model) -> None:
             node.resize_inputs(given)
 
 
+def _weight_info(value: ir.Value) -> onnx.ValueInfoProto:
+    """The type and shape of an initializer: those of its data, where it has some."""
+    tensor = value.const_value
+    if tensor is not None:
+        return onnx.helper.make_tensor_value_info(value.name or "", int(tensor.dtype), tensor.shape.numpy())
+    return ir.serde.serialize_value(value)
+
+
 def validate(model: ir.Model) -> None:
     """Refuse operators, attributes, numbers of inputs and references that the standard does not know.
 
@@ -341,9 +349,8 @@ def validate(model: ir.Model) -> None:
         if info.type.HasField("tensor_type"):
             info.type.tensor_type.shape.SetInParent()
     taken = {value.name for value in proto.graph.input}
-    for value in model.graph.initializers.values():
-        if value.name not in taken:
-            ir.serde.serialize_value_into(proto.graph.input.add(), value)
+    weights = [value for value in model.graph.initializers.values() if value.name not in taken]
+    proto.graph.input.extend(_weight_info(value) for value in weights)
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
