@@ -64,6 +64,7 @@ DEFAULTS = {
     "implementation": None,
     "adapt_stat": None,
     "mode": 0,
+    "groups": 1,
 }
 """Values at which configuration that no function names says nothing."""
 

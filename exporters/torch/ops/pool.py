@@ -126,9 +126,13 @@ def average_pool(
         raise Refusal("an average pool with SAME padding of a size that is known only at run time")
     ceil = bool(ceil_mode) and _ceil_needed(sizes, padding, kernel_shape, stride, [1] * n)
     include = bool(count_include_pad)
+    # PyTorch wants volumes at least as large as the kernel, whatever the padding.
+    small = n == 3 and any(size is None or size < k for size, k in zip(sizes, kernel_shape, strict=True))
     if not ceil and not include and any(e for _, e in padding) and _as_ceil(sizes, padding, kernel_shape, stride):
         padding, ceil = [(0, 0)] * n, True
-    elif any(b != e or b > k // 2 for (b, e), k in zip(padding, kernel_shape, strict=True)):
+    elif (small and any(b or e for b, e in padding)) or any(
+        b != e or b > k // 2 for (b, e), k in zip(padding, kernel_shape, strict=True)
+    ):
         if ceil:
             raise Refusal("ceil_mode together with pads that differ at the two ends")
         if not include:

@@ -66,8 +66,9 @@ def activate(keras: Context, x: ir.Value, activation: Any) -> ir.Value:
     raise Refusal(f"activation {name!r} is not supported yet")
 
 
-def _softmax(keras: Context, x: ir.Value, axis: int = -1) -> ir.Value:
-    return keras.op("Softmax", x, axis=axis)
+def _softmax(keras: Context, x: ir.Value, axis: int | list[int] | None = -1) -> ir.Value:
+    result: ir.Value = softmax(keras, x, axis=axis)
+    return result
 
 
 def _log_softmax(keras: Context, x: ir.Value, axis: int = -1) -> ir.Value:
@@ -237,7 +238,9 @@ def prelu(keras: Context, x: ir.Value, *, shared_axes: list[int] | None = None) 
 
 
 @layer("Softmax")
-def softmax(keras: Context, x: ir.Value, *, axis: int | list[int] = -1) -> ir.Value:
+def softmax(keras: Context, x: ir.Value, *, axis: int | list[int] | None = -1) -> ir.Value:
+    if axis is None:
+        raise Refusal("a softmax over all axes, the batch among them, is not supported")
     axes = [int(a) for a in axis] if isinstance(axis, list | tuple) else [int(axis)]
     if len(axes) == 1:
         return keras.op("Softmax", x, axis=axes[0])

@@ -141,7 +141,6 @@ def depthwise_conv(
     activation: Any = None,
     use_bias: bool = True,
     filters: int | None = None,
-    groups: int = 1,
     rank: int | None = None,
 ) -> ir.Value:
     """Each input channel by its own `depth_multiplier` kernels: a convolution of as many groups."""
@@ -187,7 +186,6 @@ def separable_conv(
     depth_multiplier: int = 1,
     activation: Any = None,
     use_bias: bool = True,
-    groups: int = 1,
     rank: int | None = None,
 ) -> ir.Value:
     """A depthwise convolution, then a pointwise one with the bias and the activation."""
