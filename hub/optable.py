@@ -32,6 +32,12 @@ __all__ = ["Bound", "OpTable", "attribute_value", "bind_attributes", "defaults",
 
 _ABSENT = object()
 
+SWITCHES = frozenset(
+    """allowzero ceil_mode count_include_pad detect_negative detect_positive exclusive fmod keepdims
+    noop_with_empty_axes reverse saturate select_last_index training_mode transA transB upper""".split()
+)
+"""Attributes of operators that are 0 or 1; runtimes differ on what other numbers mean."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -100,14 +106,14 @@ class OpTable:
         entry = self.find(node.domain, node.op_type, schema.since_version)
         if entry is None:
             raise Refusal(f"{self.target} has no form of it yet")
+        given = {name: attribute_value(attribute) for name, attribute in node.attributes.items()}
+        for name in SWITCHES & given.keys():
+            if given[name] not in (0, 1):
+                raise Refusal(f"attribute {name}={_short(given[name])} is neither 0 nor 1")
         return Bound(
             entry.function,
             _bind_inputs(entry, schema, node),
-            bind_attributes(
-                entry.function,
-                {name: attribute_value(attribute) for name, attribute in node.attributes.items()},
-                defaults(node.op_type, node.domain, opset),
-            ),
+            bind_attributes(entry.function, given, defaults(node.op_type, node.domain, opset)),
         )
 
 

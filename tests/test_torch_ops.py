@@ -219,3 +219,10 @@ def test_all_refusals_come_at_once_with_their_layers(tmp_path: Path) -> None:
     assert {op.op for op in caught.value.ops} == {"MaxPool", "NonZero", "TopK"}
     assert {layer for op in caught.value.ops for layer in op.layers} == {"pool_with_indices", "where_not_zero", "best"}
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("include", [0, 1])
+def test_average_pool_of_a_volume_thinner_than_its_kernel(tmp_path: Path, include: int) -> None:
+    """PyTorch refuses a volume that is smaller than the kernel, whatever its padding."""
+    step = node("AveragePool", "x", "y", kernel_shape=[3, 3, 3], pads=[1] * 6, count_include_pad=include)
+    check(net([step], {"x": ["N", 2, 5, 1, 4]}, ["y"]), tmp_path, image(2, 2, 5, 1, 4))

@@ -124,8 +124,8 @@ def shrink(emit: Emitter, x: ir.Value, *, bias: float, lambd: float) -> Expressi
     low = call("{} < {}", source, Literal(-_number(lambd), "limit"), precedence=COMPARE)
     down = call("{} - {}", source, offset, precedence=ADD)
     up = call("{} + {}", source, offset, precedence=ADD)
-    below = Use(emit.step(call("torch.where({}, {}, 0.0)", low, up)))
-    return Op("torch.where({}, {}, {})", (high, down, below))
+    above = Use(emit.step(call("torch.where({}, {}, 0.0)", high, down)))
+    return Op("torch.where({}, {}, {})", (low, up, above))
 
 
 @OPS("Gelu", since=20)

@@ -162,7 +162,7 @@ def _transpose_pads(
     extra: list[int],
 ) -> list[tuple[int, int]]:
     n = len(kernel)
-    if auto_pad == "VALID":
+    if output_shape is None and auto_pad == "VALID":
         return [(0, 0)] * n
     if output_shape is None and auto_pad in ("NOTSET", ""):
         pads = pads or [0] * (2 * n)
