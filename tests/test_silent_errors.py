@@ -76,6 +76,18 @@ def test_a_nested_model_with_a_dictionary_of_outputs(path: Path) -> None:
     check(keras.Model(y, L.Subtract()([made["z"], made["c"]])), path)
 
 
+def test_dictionaries_are_proved_in_the_order_of_keras(tmp_path: Path) -> None:
+    """The outermost inputs and outputs come as `model.inputs` and `model.outputs` do, by their sorted keys."""
+    a, b = (keras.Input((3,), name=name) for name in (A, B))
+    model = keras.Model({"second": b, "first": a}, {"z": L.Dense(3, name="d")(a), "c": L.Dense(3, name="e")(b)})
+    randomise(model).save(tmp_path / "model.keras")
+    done = hub.convert(tmp_path / "model.keras", tmp_path / "model.onnx")
+    assert [info.name for info in done.model.inputs] == [A, B]
+    assert [info.name for info in done.model.outputs] == ["e", "d"]
+    assert done.report is not None
+    assert done.report.ok
+
+
 def test_a_second_call_and_a_layer_that_share_a_name(path: Path) -> None:
     """The second call of `dense` is not to keep the name of the layer `dense_1`."""
     x = keras.Input((4,))

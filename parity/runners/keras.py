@@ -123,7 +123,8 @@ class KerasRunner(Description):
 
     def _named(self, results: Any) -> tuple[list[str], list[Any]]:
         if isinstance(results, Mapping):
-            return list(map(str, results)), list(results.values())
+            keys = sorted(results)  # the order in which Keras numbers them
+            return list(map(str, keys)), [results[key] for key in keys]
         tensors = list(results) if isinstance(results, (list, tuple)) else [results]
         names = list(getattr(self.model, "output_names", None) or [])
         if len(set(names)) != len(tensors):
