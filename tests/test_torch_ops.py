@@ -100,6 +100,17 @@ def test_matmul_and_bias_are_one_linear_layer(tmp_path: Path) -> None:
     check(model, tmp_path, image(2, 3, 4))
 
 
+def test_one_bias_of_two_kernels(tmp_path: Path) -> None:
+    steps = [
+        node("MatMul", "x w", "p"),
+        node("Add", "p b", "first"),
+        node("MatMul", "first v", "q"),
+        node("Add", "q b", "y"),
+    ]
+    model = net(steps, {"x": ["N", 4]}, ["y"], {"w": weight(4, 4), "v": weight(4, 4), "b": weight(4)})
+    assert len(list(check(model, tmp_path, image(2, 4)).parameters())) == 3
+
+
 def test_two_biases_on_one_kernel(tmp_path: Path) -> None:
     steps = [
         node("MatMul", "x w", "p"),

@@ -107,6 +107,8 @@ def biased_matmul(emit: Emitter, product: ir.Value, addend: ir.Value) -> Express
         return None
     if weight.root is not None and len(weight.root.uses()) > 1 and not _one_layer(weight.root, addend):
         return None
+    if weight.root is not None and bias.root is not None and len(weight.root.uses()) != len(bias.root.uses()):
+        return None  # a bias of several kernels stays one parameter
     return linear(emit, a, weight.transposed(), bias)
 
 
