@@ -25,6 +25,7 @@ lint: .venv/installed
 	.venv/bin/mypy
 
 docs: .venv/installed
+	.venv/bin/python -m tools.schemas
 	.venv/bin/python -m tools.tables
 	.venv/bin/python -m tests.conformance --write docs/conformance.md
 
