@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from safetensors.numpy import load_file
 
-from exporters.torch.values import Constant
+from exporters.constants import Constant
 from exporters.torch.weights import write_safetensors
 from hub.tensors import MappedFile, ViewTensor
 

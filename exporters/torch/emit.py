@@ -21,11 +21,10 @@ from exporters.codegen.program import (
     Variable,
     call,
 )
+from exporters.constants import Array, Constant
 from exporters.torch.values import (
     FLOATS,
     TORCH_DTYPES,
-    Array,
-    Constant,
     Dims,
     Known,
     dtype_code,

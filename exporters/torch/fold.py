@@ -1,104 +1,16 @@
-"""Shape arithmetic and other computation on constants, done once at conversion."""
+"""Shape arithmetic, done once at conversion."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from exporters.codegen.program import ADD, MULTIPLY, Expression, call
-from exporters.torch.values import Array, Constant, Dims, size_expression
-from hub.optable import attribute_value
+from exporters.constants import Constant, attributes_of
+from exporters.torch.values import Dims, size_expression
 
-__all__ = ["fold_constant", "fold_dims"]
-
-_LIMIT = 1 << 20
-_NEVER = frozenset(
-    {
-        *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"),
-        *("Multinomial", "If", "Loop", "Scan", "Dropout", "SequenceEmpty", "Optional"),
-    }
-)
-
-
-def _attributes(node: ir.Node) -> dict[str, Any]:
-    return {name: attribute_value(attribute) for name, attribute in node.attributes.items()}
-
-
-# --- constants
-
-
-def fold_constant(node: ir.Node, inputs: list[Constant | None], opset: int) -> list[Constant] | None:
-    """The outputs of a node whose inputs are all constant, or None if it stays in the program."""
-    view = _view(node, inputs)
-    if view is not None:
-        return [view]
-    if node.op_type in _NEVER or node.domain not in ("", "ai.onnx"):
-        return None
-    if sum(c.size for c in inputs if c is not None) > _LIMIT or _output_size(node) > _LIMIT:
-        return None
-    arrays = [None if c is None else c.numpy() for c in inputs]
-    results = _evaluate(node, arrays, opset)
-    if results is None:
-        return None
-    return [Constant.of(np.asarray(r), o.dtype) for r, o in zip(results, node.outputs, strict=False)]
-
-
-def _output_size(node: ir.Node) -> int:
-    total = 0
-    for output in node.outputs:
-        size = 1
-        for dim in output.shape or ():
-            size *= dim if isinstance(dim, int) else 1
-        total += size
-    return total
-
-
-def _view(node: ir.Node, inputs: list[Constant | None]) -> Constant | None:
-    x = inputs[0] if inputs else None
-    shape = node.outputs[0].shape
-    if x is None or shape is None or not all(isinstance(d, int) for d in shape):
-        return None
-    dims = tuple(int(d) for d in shape if isinstance(d, int))
-    if node.op_type == "Identity":
-        return x
-    if node.op_type == "Transpose":
-        perm = tuple(_attributes(node).get("perm") or reversed(range(len(dims))))
-        return x.viewed(lambda a: a.transpose(perm), dims, f"transpose{perm}")
-    if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
-        return x.viewed(lambda a: a.reshape(dims), dims, f"reshape{dims}")
-    return None
-
-
-def _evaluate(node: ir.Node, arrays: list[Array | None], opset: int) -> list[Array] | None:
-    """What the ONNX reference implementation computes."""
-    if node.op_type == "Constant":
-        return None
-    import onnx
-    from onnx.reference import ReferenceEvaluator
-
-    names = ["" if a is None else f"i{k}" for k, a in enumerate(arrays)]
-    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
-    proto.input.extend(names)
-    proto.output.extend(f"o{k}" for k in range(len(node.outputs)))
-    proto.attribute.extend(ir.to_proto(attribute) for attribute in node.attributes.values())
-    graph = onnx.GraphProto(name="fold")
-    graph.node.append(proto)
-    graph.input.extend(onnx.ValueInfoProto(name=name) for name in names if name)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    feeds = {name: a for name, a in zip(names, arrays, strict=True) if name}
-    try:
-        results = ReferenceEvaluator(model).run(None, feeds)
-    except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, AttributeError):
-        return None  # it stays a computation of the program
-    if not all(isinstance(r, (np.ndarray, np.generic)) for r in results):
-        return None
-    return [np.asarray(r) for r in results]
-
-
-# --- sizes
+__all__ = ["fold_dims"]
 
 
 def fold_dims(node: ir.Node, inputs: list[Constant | Dims | None]) -> Dims | None:
@@ -106,7 +18,7 @@ def fold_dims(node: ir.Node, inputs: list[Constant | Dims | None]) -> Dims | Non
     function = _DIMS.get(node.op_type)
     if function is None or node.domain not in ("", "ai.onnx"):
         return None
-    folded: Dims | None = function(inputs, _attributes(node))
+    folded: Dims | None = function(inputs, attributes_of(node))
     return folded
 
 

@@ -14,13 +14,13 @@ from exporters.codegen.program import (
     Use,
     Variable,
 )
+from exporters.constants import Constant, fold_constant
 from exporters.torch.emit import Emitter, is_weight, trains
-from exporters.torch.fold import fold_constant, fold_dims
+from exporters.torch.fold import fold_dims
 from exporters.torch.ops import OPS
 from exporters.torch.values import (
     TORCH_DTYPES,
     WIDE_UNSIGNED,
-    Constant,
     Dims,
     Known,
 )

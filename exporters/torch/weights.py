@@ -10,11 +10,9 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
-from exporters.torch.values import Constant
-from hub.tensors import blocks, release, write_tensor
+from exporters.constants import Constant
 
 __all__ = ["write_safetensors"]
 
@@ -53,12 +51,4 @@ def write_safetensors(path: Path, tensors: Mapping[str, Constant]) -> None:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
         for constant in tensors.values():
-            if constant.tensor is not None:
-                write_tensor(constant.tensor, file)
-                continue
-            for block in blocks(constant.numpy()):
-                native = block.astype(block.dtype.newbyteorder("<")) if block.dtype.byteorder == ">" else block
-                file.write(native.reshape(-1).view(np.uint8).data)
-            root = None if constant.root is None else constant.root.const_value
-            if root is not None:
-                release(root)
+            constant.write(file)

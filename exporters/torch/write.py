@@ -16,11 +16,11 @@ from exporters.codegen.names import class_name, identifier, prose, unique
 from exporters.codegen.naming import name_blocks, name_members
 from exporters.codegen.program import Member
 from exporters.codegen.sequences import join_sequences
+from exporters.constants import Constant
 from exporters.torch.emit import Emitter
 from exporters.torch.helpers import HELPERS
 from exporters.torch.lower import Lowering
 from exporters.torch.source import LOCALS, MODULE_ATTRIBUTES, Program, source
-from exporters.torch.values import Constant
 from exporters.torch.weights import write_safetensors
 from hub.canonical import LAYOUT
 from hub.errors import HubError

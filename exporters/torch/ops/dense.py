@@ -9,9 +9,10 @@ import onnx_ir as ir
 
 from exporters.codegen.names import literal
 from exporters.codegen.program import ADD, MULTIPLY, Expression, Literal, Op, call
+from exporters.constants import Constant
 from exporters.torch.ops.conv import functional
 from exporters.torch.ops.table import OPS, arguments
-from exporters.torch.values import FLOATS, Constant
+from exporters.torch.values import FLOATS
 from hub.errors import Refusal
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.codegen.program import ADD, MULTIPLY, Expression, Literal, Op, Use, call
+from exporters.constants import Constant
 from exporters.torch.ops.table import OPS, arguments
-from exporters.torch.values import FLOATS, Constant
+from exporters.torch.values import FLOATS
 from hub.errors import Refusal
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.codegen.program import Expression, Literal, Use, Variable, call
+from exporters.constants import Constant
 from exporters.torch.ops.table import OPS
-from exporters.torch.values import Constant, dtype_code, plain, size_expression
+from exporters.torch.values import dtype_code, plain, size_expression
 from hub.errors import Refusal
 
 if TYPE_CHECKING:
