@@ -153,7 +153,7 @@ BUILT_IN = (
         runner="parity.runners.onnxruntime",
         live=("onnx", "onnx_ir"),
     ),
-    Format("caffe", "Caffe"),
+    Format("caffe", "Caffe", runner="parity.runners.caffe"),
     Format("cntk", "CNTK"),
     Format("mxnet", "MXNet"),
     Format("coreml", "Core ML", extra="coreml"),

@@ -229,13 +229,19 @@ class Comparison:
 
 
 def _layer_tap(name: str, side: Side, other: Side) -> str:
-    """How to ask `side` for a layer that `other` knows. A torch module computes without the activation
-    that a layer of the source may include."""
-    return f"{'core' if side.runner.layout == 'source' and other.runner.layout == 'canonical' else 'layer'}:{name}"
+    """How to ask `side` for the layer `name`, so that it is the same value as what `other` calls so."""
+    grain, others = side.runner.grain, other.runner.grain
+    if others == "core" and grain != "core":
+        return f"core:{name}"
+    if grain == "parts" and others == "whole" and not any(n.startswith(f"{name}/") for n in other.runner.layers):
+        return f"exit:{name}"
+    return f"layer:{name}"
 
 
 def _outputs(values: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array for name, array in values.items() if not name.startswith(("before:", "layer:", "core:"))}
+    return {
+        name: array for name, array in values.items() if not name.startswith(("before:", "layer:", "core:", "exit:"))
+    }
 
 
 def _output_pairs(ours: list[str], theirs: list[str], report: Report) -> list[tuple[str, str]]:

@@ -181,9 +181,9 @@ def arranged(
     reference: Side, candidate: Side, key: str, ours: Array, other_key: str, theirs: Array
 ) -> tuple[Array, Array]:
     """Two tapped values in one layout: the source's, or ONNX's if one of the runtimes only has that."""
-    if reference.runner.layout == candidate.runner.layout == "source":
-        ours = _transposed(ours, reference.runner.perms.get(key))
-        theirs = _transposed(theirs, candidate.runner.perms.get(other_key))
+    pair = ((reference.runner, key, ours), (candidate.runner, other_key, theirs))
+    if all(runner.layout == "source" or tap in runner.perms for runner, tap, _ in pair):
+        ours, theirs = (_transposed(array, runner.perms.get(tap)) for runner, tap, array in pair)
     return ours, theirs
 
 

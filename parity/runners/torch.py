@@ -74,7 +74,7 @@ class TorchRunner(Description):
 
         import torch
 
-        super().__init__("torch", str(torch.__version__), layout="canonical")
+        super().__init__("torch", str(torch.__version__), layout="canonical", grain="core")
         if not isinstance(module, torch.nn.Module):
             raise LoadFailed(f"{type(module).__name__} is not an nn.Module")
         self.module = module

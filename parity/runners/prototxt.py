@@ -1,0 +1,241 @@
+"""A Caffe model as the user names it: its two files, what must not run, and the interface of its source."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.runners import Array, LoadFailed, Port, RunFailed, single_line
+
+__all__ = ["Interface", "Prototxt", "open_prototxt"]
+
+_REFUSED = {
+    "Python": "executes code",
+    "Data": "reads a database",
+    "ImageData": "reads files",
+    "HDF5Data": "reads files",
+    "WindowData": "reads files",
+    "MemoryData": "takes its data from a program",
+    "HDF5Output": "writes a file",
+    "InfogainLoss": "reads a file",
+}
+_REFUSED_V1 = {
+    5: "Data",
+    9: "HDF5Data",
+    10: "HDF5Output",
+    12: "ImageData",
+    13: "InfogainLoss",
+    24: "WindowData",
+    29: "MemoryData",
+}
+_HEADER = re.compile(r"#\s*hub:\s*(.*)")
+_TRAIN = 0
+
+
+@dataclass(frozen=True)
+class Prototxt:
+    """A checked model: its text, its `NetParameter`, its weights if it has any, and its interface."""
+
+    path: Path
+    text: str
+    net: Any
+    weights: Path | None
+    interface: Interface
+
+
+def open_prototxt(source: Any) -> Prototxt:
+    """The model that `source` names: a `.prototxt` or a `.caffemodel`, with the other of the same stem beside
+    it, or both in either order.
+
+    Raises:
+        LoadFailed: a file is missing or is no prototxt, the net has layers that read files or execute code, or
+            the line `# hub: {...}` is malformed.
+    """
+    path, weights = _files(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise LoadFailed(f"{path.name} cannot be read: {single_line(error)}") from error
+    net = _parse(path, text)
+    _refuse(net)
+    return Prototxt(path, text, net, weights, Interface.read(text))
+
+
+def _files(source: Any) -> tuple[Path, Path | None]:
+    parts = [Path(source)] if isinstance(source, (str, os.PathLike)) else [Path(part) for part in source]
+    structures = [part for part in parts if part.suffix.lower() in (".prototxt", ".pt", ".txt")]
+    weights = [part for part in parts if part not in structures]
+    if len(structures) > 1 or len(weights) > 1:
+        raise LoadFailed(f"a prototxt and a caffemodel are expected, not {' and '.join(p.name for p in parts)}")
+    for part in parts:
+        if not part.is_file():
+            raise LoadFailed(f"{part} does not exist")
+    if not structures:
+        structures = [weights[0].with_suffix(".prototxt")]
+        if not structures[0].is_file():
+            raise LoadFailed(
+                f"{weights[0].name} holds weights, and {structures[0].name} is not beside it; give both files"
+            )
+    beside = structures[0].with_suffix(".caffemodel")
+    found = weights[0] if weights else beside if beside.is_file() else None
+    return structures[0].resolve(), found.resolve() if found else None
+
+
+def _parse(path: Path, text: str) -> Any:
+    from google.protobuf import text_format
+
+    from hub.schemas import messages
+
+    net = messages("caffe").NetParameter()
+    try:
+        # What this schema does not know is for Caffe to judge.
+        text_format.Parse(text, net, allow_unknown_field=True)
+    except (text_format.ParseError, RecursionError, UnicodeError) as error:
+        raise LoadFailed(f"{path.name} is not a prototxt: {single_line(error)}") from error
+    return net
+
+
+def _refuse(net: Any) -> None:
+    """Raise for layers that read files or execute code, unless they are there for training only."""
+    layers = [(layer.name, layer.type, layer.include) for layer in net.layer]
+    for layer in net.layers:
+        if not layer.type:  # NONE: the fields of the first format are unknown to the schema
+            raise LoadFailed(f"the layer {layer.name!r} is of Caffe's first format or has no type; it is not run")
+        layers.append((layer.name, _REFUSED_V1.get(layer.type, ""), layer.include))
+    for name, kind, rules in layers:
+        training = len(rules) > 0 and all(rule.HasField("phase") and rule.phase == _TRAIN for rule in rules)
+        if kind in _REFUSED and not training:
+            raise LoadFailed(f"the layer {name!r} of type {kind} {_REFUSED[kind]}; nets with it are not run")
+
+
+# -- the interface of the source -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """What is known of one input or output. All of it is optional."""
+
+    shape: tuple[int | str | None, ...] | None = None
+    dtype: str | None = None
+    perm: tuple[int, ...] | None = None
+    reverse_channels: bool = False
+    scale: Array | None = None
+    mean: Array | None = None
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What the line `# hub: {...}` of a prototxt says of the source's inputs and outputs.
+
+    A net takes and gives float32 in its own layout. The source's input becomes the net's by
+    `transpose(perm)`, then the reversal of axis 1 with `reverse_channels`, then `/ scale + mean`
+    (numbers, or one per entry of axis 1); the net's output becomes the source's by `transpose(perm)`
+    and a cast to `dtype`. `shape` and `dtype` are the source's.
+    """
+
+    inputs: Mapping[str, _Tensor] = field(default_factory=dict)
+    outputs: Mapping[str, _Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, text: str) -> Interface:
+        """From the comments with which a prototxt begins.
+
+        Raises:
+            LoadFailed: the line is malformed.
+        """
+        for line in text.split("\n"):
+            if line.strip() and not line.lstrip().startswith("#"):
+                break
+            if match := _HEADER.match(line.strip()):
+                try:
+                    data = json.loads(match[1])
+                    return cls(*({n: _tensor(v) for n, v in data.get(k, {}).items()} for k in ("inputs", "outputs")))
+                except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                    raise LoadFailed(f"its line '# hub: ...' is malformed: {single_line(error)}") from error
+        return cls()
+
+    def check(self, inputs: Mapping[str, list[int]], outputs: Mapping[str, list[int]]) -> None:
+        """Compare it with the shapes of the net's blobs.
+
+        Raises:
+            LoadFailed: it speaks of an input or output that the net has not, or does not fit its shape.
+        """
+        for what, said, shapes in (("input", self.inputs, inputs), ("output", self.outputs, outputs)):
+            for name, tensor in said.items():
+                if name not in shapes:
+                    raise LoadFailed(f"its line '# hub: ...' names the {what} {name!r}, which the net does not have")
+                rank, shape = len(shapes[name]), shapes[name]
+                fits = all(x is None or len(x) == rank for x in (tensor.shape, tensor.perm))
+                channels = [x.size for x in (tensor.scale, tensor.mean) if x is not None and x.ndim]
+                if not fits or (channels and (rank < 2 or {*channels} != {shape[1]})):
+                    raise LoadFailed(f"its line '# hub: ...' does not fit the {what} {name!r} of shape {shape}")
+
+    def port(self, name: str, shape: list[int]) -> Port:
+        """The source's input that is the net's input `name` of `shape`."""
+        known = self.inputs.get(name, _Tensor())
+        return Port(name, known.dtype or "float32", known.shape or tuple(shape))
+
+    def to_net(self, name: str, array: Array) -> Array:
+        """The net's input `name`, float32, from the source's.
+
+        Raises:
+            RunFailed: the array has another number of axes.
+        """
+        known = self.inputs.get(name, _Tensor())
+        if known.perm is not None:
+            if array.ndim != len(known.perm):
+                raise RunFailed(f"the input {name!r} has {array.ndim} axes in place of {len(known.perm)}")
+            array = array.transpose(known.perm)
+        if known.reverse_channels:
+            array = array[:, ::-1]
+        if known.scale is not None:
+            array = array / _per_channel(known.scale, array.ndim)
+        if known.mean is not None:
+            array = array + _per_channel(known.mean, array.ndim)
+        return np.ascontiguousarray(array, np.float32)
+
+    def from_net(self, name: str, array: Array) -> Array:
+        """The source's output from the net's."""
+        known = self.outputs.get(name, _Tensor())
+        array = self.arranged(name, array)
+        return array.astype(known.dtype) if known.dtype else array
+
+    def arranged(self, name: str, array: Array) -> Array:
+        """A value of the shape of the output `name` in the source's layout."""
+        perm = self.outputs.get(name, _Tensor()).perm
+        return array.transpose(perm) if perm is not None and array.ndim == len(perm) else array
+
+
+def _per_channel(numbers: Array, rank: int) -> Array:
+    return numbers.reshape(-1, *[1] * (rank - 2)) if numbers.ndim else numbers
+
+
+def _tensor(values: Any) -> _Tensor:
+    """One entry of the header; ValueError or TypeError if it is not as it has to be."""
+    if unknown := set(values) - set(_Tensor.__dataclass_fields__):
+        raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
+    shape, dtype, perm = values.get("shape"), values.get("dtype"), values.get("perm")
+    if shape is not None and not all(isinstance(dim, (int, str, type(None))) for dim in shape):
+        raise ValueError(f"shape {shape}")
+    if dtype is not None and np.dtype(dtype).kind not in "biuf":
+        raise ValueError(f"dtype {dtype}")
+    if perm is not None and sorted(perm) != [*range(len(perm))]:
+        raise ValueError(f"perm {perm}")
+    scale, mean = (None if values.get(k) is None else np.asarray(values[k], np.float64) for k in ("scale", "mean"))
+    if any(x is not None and (x.ndim > 1 or not np.isfinite(x).all()) for x in (scale, mean)):
+        raise ValueError("scale and mean are numbers, or lists of numbers")
+    return _Tensor(
+        None if shape is None else tuple(shape),
+        None if dtype is None else np.dtype(dtype).name,
+        None if perm is None else tuple(perm),
+        bool(values.get("reverse_channels", False)),
+        scale,
+        mean,
+    )

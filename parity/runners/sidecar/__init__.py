@@ -1,0 +1,188 @@
+"""Runtimes in processes of their own: one for a model (`Process`), or one for all of them (`Server`)."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from parity.runners import Array, LoadFailed, RunFailed
+from parity.runners.sidecar.protocol import read_arrays, write_arrays
+
+__all__ = ["Died", "Process", "Server"]
+
+_TIMEOUT = 900.0
+_IDLE = 30.0
+
+
+class Died(RunFailed):
+    """The process ended in place of an answer. The message is its last words."""
+
+
+class Process:
+    """A program that answers requests as `parity.runners.sidecar.protocol` says, and its private folder.
+
+    `explain` picks the runtime's own message out of what the program wrote to standard error.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        explain: Callable[[str], str] = lambda text: "",
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="hub-")
+        self.folder = Path(self._folder.name)
+        self._explain = explain
+        self._errors = open(self.folder / "stderr", "a+b")  # noqa: SIM115 (closed in close)
+        # The working directory is private: a `keras.py` lying about where the user works is not Keras.
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=self.folder,
+            env={**os.environ, **environment},
+        )
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        """Send one request and wait for its answer.
+
+        Raises:
+            LoadFailed: the answer says so.
+            RunFailed: the answer says so.
+            Died: the process ended, or had to be ended because no answer came.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        self._errors.truncate(0)
+        late = threading.Event()
+        timer = threading.Timer(_TIMEOUT, self._give_up, [late])
+        timer.start()
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+            line = stdout.readline()
+        except OSError:
+            line = b""
+        except BaseException:  # the answer to this request must not be taken for that to the next one
+            self._process.kill()
+            raise
+        finally:
+            timer.cancel()
+        if not line:
+            raise Died(f"no answer came in {_TIMEOUT:.0f} seconds" if late.is_set() else self._last_words())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise (LoadFailed if answer["error"] == "load" else RunFailed)(answer["message"])
+        return answer
+
+    def ask_arrays(self, request: Mapping[str, Any], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The same for a request with arrays, the answer to which is arrays."""
+        sent, received = str(self.folder / "feeds.npz"), str(self.folder / "outputs.npz")
+        answer = self.ask({**request, "feeds": sent, "names": write_arrays(sent, feeds), "to": received})
+        return read_arrays(received, answer["names"])
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still answer."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process and remove its files. It may be called twice."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with suppress(OSError):  # what a dead process did not take
+                    pipe.close()
+        self._errors.close()
+        self._folder.cleanup()
+
+    def _give_up(self, late: threading.Event) -> None:
+        late.set()
+        self._process.kill()
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="replace")
+        if message := self._explain(text):
+            return message
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"its process {how}" + (f": {' | '.join(lines[-3:])[-600:]}" if lines else "")
+
+
+class Server:
+    """One process for all models of a runtime, so that a small one takes milliseconds.
+
+    It starts with the first request, and again after it died; `generation` then is another, and
+    what was opened before is gone. It ends with this process, or when nobody has used it for a while.
+    """
+
+    def __init__(self, start: Callable[[], Process]) -> None:
+        self._start = start
+        self._process: Process | None = None
+        self._owner = 0
+        self._users = 0
+        self._idle: threading.Timer | None = None
+        self.lock = threading.RLock()
+        self.generation = 0
+
+    def process(self) -> Process:
+        """The running process; a new one if there is none. Hold `lock` while using it."""
+        if self._process is not None and self._owner != os.getpid():
+            self._process = None  # this is a fork: the process is its parent's
+        if self._process is not None and not self._process.alive:
+            self.stop()
+        if self._process is None:
+            self._process = self._start()
+            self._owner = os.getpid()
+            self.generation += 1
+            atexit.unregister(self.stop)
+            atexit.register(self.stop)
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process of ours that can answer."""
+        return self._process is not None and self._owner == os.getpid() and self._process.alive
+
+    def enter(self) -> None:
+        """A runner begins to use the server."""
+        with self.lock:
+            self._users += 1
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+
+    def leave(self) -> None:
+        """A runner has ended. After the last one, the process waits a while for the next."""
+        with self.lock:
+            self._users -= 1
+            if not self._users and self._process is not None:
+                self._idle = threading.Timer(_IDLE, self._stop_unused)
+                self._idle.daemon = True
+                self._idle.start()
+
+    def stop(self) -> None:
+        """End the process. The next request starts a new one."""
+        with self.lock:
+            if self._process is not None and self._owner == os.getpid():
+                self._process.close()
+            self._process = None
+
+    def _stop_unused(self) -> None:
+        with self.lock:
+            if not self._users:
+                self.stop()
