@@ -14,6 +14,8 @@ from typing import Any
 
 from exporters.torch.ops.table import OPS as TORCH_OPS
 from hub.formats import all_formats
+from importers.caffe.layers import LAYERS as CAFFE_LAYERS
+from importers.caffe.net import DATA, DROPPED, LOSSES
 from importers.keras.layers import LAYERS, OPERATIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -38,6 +40,30 @@ def keras_layers() -> str:
     lines += [f"| {name} | {_keywords(LAYERS[name])} | {_remark(LAYERS[name])} |" for name in sorted(LAYERS)]
     lines += ["", "## Operations on tensors", "", "Of Keras 3 (`x + 3.0`) and, with a dot, of tf.keras 2.", ""]
     lines += [", ".join(f"`{name}`" for name in sorted(OPERATIONS, key=str.lower)) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def caffe_layers() -> str:
+    """Layer types of Caffe, with the parameters that each function names."""
+    import importers.caffe.ops  # noqa: F401  (registers them)
+
+    lines = [
+        "# Caffe layers",
+        "",
+        NOTE,
+        "",
+        "A parameter that is not listed is refused unless it cannot matter at inference (fillers, engines, ...). "
+        "A layer type that is not listed is refused by name, `Python` always: nothing in a model is executed.",
+        "",
+        "| layer | parameters | remarks |",
+        "| --- | --- | --- |",
+    ]
+    entries = sorted(CAFFE_LAYERS.items(), key=lambda item: item[0].lower())
+    lines += [f"| {name} | {_keywords(entry.function)} | {_remark(entry.function)} |" for name, entry in entries]
+    lines += ["", "## Layers of training", "", "A net is read as it is at TEST.", ""]
+    lines += [f"- {', '.join(sorted(DATA))}, Input: their blobs become inputs; labels are left out."]
+    lines += [f"- {name} becomes {activation}." for name, activation in sorted(LOSSES.items())]
+    lines += [f"- {', '.join(sorted(DROPPED))}, Silence: left out."]
     return "\n".join(lines) + "\n"
 
 
@@ -103,6 +129,7 @@ def _remark(function: Callable[..., Any]) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "keras-layers.md": keras_layers,
+    "caffe-layers.md": caffe_layers,
     "torch-ops.md": torch_operators,
     "formats.md": formats,
     "tolerances.md": tolerances,
