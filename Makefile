@@ -1,5 +1,5 @@
 # make demo    convert the sample network and prove it (base install only)
-# make test    lint, type check and the whole test suite (all extras, in .venv)
+# make test    lint, type check and the whole test suite (all extras in .venv, other runtimes in .runtimes)
 # make fast    the tests that take seconds
 # make docs    the generated tables of docs/
 # make bench   the benchmarks, into docs/benchmarks.md
@@ -7,16 +7,17 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_FLAGS := --quiet --disable-pip-version-check
 export PIP_NO_INPUT = 1
+export HUB_RUNTIMES_DIR = $(CURDIR)/.runtimes
 
 .PHONY: demo test fast lint check docs bench clean
 
 demo: .demo/installed
 	@.demo/venv/bin/hub demo .demo/output
 
-test: .venv/installed lint
+test: .venv/installed .runtimes/installed lint
 	.venv/bin/python -m pytest -n 2 --dist worksteal
 
-fast: .venv/installed
+fast: .venv/installed .runtimes/installed
 	.venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 lint: .venv/installed
@@ -46,5 +47,9 @@ bench: .venv/installed
 	@.venv/bin/pip install $(PIP_FLAGS) --no-deps -r tests/requirements.txt
 	@touch $@
 
+.runtimes/installed: .venv/installed hub/runtimes.py
+	@.venv/bin/hub runtimes install caffe
+	@touch $@
+
 clean:
-	rm -rf .venv .demo build dist *.egg-info
+	rm -rf .venv .demo .runtimes build dist *.egg-info

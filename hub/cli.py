@@ -1,4 +1,4 @@
-"""The command line: hub convert | check | inspect | formats.
+"""The command line: hub convert | check | inspect | formats | runtimes | doctor | demo.
 
 Nothing heavy is imported here: commands import what they need when they run, so that `hub --help`
 answers at once.
@@ -44,7 +44,13 @@ app = typer.Typer(
     add_completion=False,
 )
 
+runtimes_app = typer.Typer(
+    help="Runtimes that need a Python of their own: list, install, remove.", rich_markup_mode=None
+)
+app.add_typer(runtimes_app, name="runtimes", short_help="List, install and remove runtimes such as Caffe.")
+
 SOURCE_HELP = "A model file, or a pair of files as STRUCTURE,WEIGHTS (arch.json,weights.h5)."
+RuntimeName = Annotated[str, typer.Argument(metavar="NAME", help="One of those that `hub runtimes list` shows.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for errors too.")]
 From = Annotated[str | None, typer.Option("--source", metavar="FORMAT", help="Format of SRC, if it cannot be told.")]
 
@@ -162,6 +168,56 @@ def formats(as_json: Json = False) -> None:
         terminal.show_json(table.to_dict())
     else:
         terminal.show_formats(table)
+
+
+@runtimes_app.command("list", short_help="Which are installed, and where.")
+def list_runtimes(as_json: Json = False) -> None:
+    """Say of each runtime whether it is installed, where, which version, and how large it is."""
+    from hub import runtimes
+
+    found = runtimes.statuses()
+    if as_json:
+        terminal.show_json({"folder": str(runtimes.folder()), "runtimes": [status.to_dict() for status in found]})
+    else:
+        terminal.show_runtimes(found)
+
+
+@runtimes_app.command("install", short_help="Install one, in an environment of its own.")
+def install_runtime(name: RuntimeName, as_json: Json = False) -> None:
+    """Install a runtime into the user's data folder, or into $HUB_RUNTIMES_DIR; no rights of an administrator,
+    no compiler. It needs one of the Pythons that the runtime was made for."""
+    from hub import runtimes
+
+    with terminal.progress(quiet=as_json) as progress:
+        status = runtimes.install(name, progress)
+    if as_json:
+        terminal.show_json({"ok": True, **status.to_dict()})
+    else:
+        terminal.show_text(f"{status.title} {status.version} is installed in {status.path} ({status.size} MB)")
+
+
+@runtimes_app.command("remove", short_help="Remove one.")
+def remove_runtime(name: RuntimeName, as_json: Json = False) -> None:
+    """Remove a runtime with all of its files."""
+    from hub import runtimes
+
+    removed = runtimes.remove(name)
+    if as_json:
+        terminal.show_json({"ok": True, "removed": removed})
+    else:
+        terminal.show_text(f"{name} was {'removed' if removed else 'not installed'}")
+
+
+@app.command(short_help="What works here, and the command that gets the rest.")
+def doctor(as_json: Json = False) -> None:
+    """Look at Python, at hub, and at what can be read, written and run here of each format."""
+    from hub.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        terminal.show_json(diagnosis.to_dict())
+    else:
+        terminal.show_diagnosis(diagnosis)
 
 
 @app.command(short_help="Convert the sample that ships with hub, and prove it.")

@@ -77,7 +77,7 @@ RUNTIMES = (
         machine=("Linux", "x86_64"),
         otherwise=(
             "run hub in a container (docker run --platform linux/amd64 python:3.11), "
-            "or go without it: Caffe files are then written and read, but not compared in Caffe"
+            "or go without it, and files are not compared in Caffe"
         ),
     ),
 )
@@ -85,22 +85,27 @@ RUNTIMES = (
 
 @dataclass(frozen=True)
 class Status:
-    """One runtime on this machine. `reason` says why it is not installed, or not supported; `path`,
-    `version`, `python` (a program to run it with) and `size` (in MB) are those of an installation."""
+    """One runtime on this machine. `reason` says why it cannot be used, `command` what changes that;
+    `path`, `version` and `python` (the program to run it with) are those of an installation. `size` is in MB,
+    about what it would be if it is not installed."""
 
     name: str
     title: str
     state: Literal["installed", "not installed", "not supported"]
+    size: int
     reason: str = ""
+    command: str = ""
     path: Path | None = None
     version: str = ""
     python: Path | None = None
-    size: int | None = None
 
     @property
-    def installed(self) -> bool:
-        """Whether it can be used."""
-        return self.state == "installed"
+    def missing(self) -> str | None:
+        """None if it is installed, else a sentence for the user: why it cannot be used, and what helps."""
+        if self.state == "installed":
+            return None
+        reason = self.reason or f"{self.title} is not installed"
+        return f"{reason}: {self.command}" if self.command else reason
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-ready data."""
@@ -140,21 +145,21 @@ def status(name: str) -> Status:
     """
     recipe = find(name)
     if reason := _unsupported(recipe):
-        return Status(recipe.name, recipe.title, "not supported", reason)
+        return Status(recipe.name, recipe.title, "not supported", recipe.size, reason)
     place = folder() / recipe.name
     marker = _marker(place)
-    missing = ""
+    reason = ""
     if marker is None:
-        missing = "an installation was interrupted" if place.exists() else ""
+        reason = f"an installation in {place} was interrupted" if place.exists() else ""
     elif marker["pins"] not in [[*pins] for pins in recipe.pins.values()]:
-        missing = f"what is in {place} was made by another version of hub"
+        reason = f"the {recipe.title} in {place} was installed by another version of hub"
     elif not _python(place).exists():
-        missing = f"the Python that {place} was made with is gone"
-    if marker is None or missing:
-        return Status(recipe.name, recipe.title, "not installed", missing)
-    return Status(
-        recipe.name, recipe.title, "installed", "", place, marker["version"], _python(place), int(marker["size"])
-    )
+        reason = f"the Python that {place} was made with is gone"
+    if marker is None or reason:
+        command = f"hub runtimes install {recipe.name}"
+        return Status(recipe.name, recipe.title, "not installed", recipe.size, reason, command)
+    version, size = str(marker["version"]), int(marker["size"])
+    return Status(recipe.name, recipe.title, "installed", size, path=place, version=version, python=_python(place))
 
 
 def install(name: str, progress: Callable[[str], None] = lambda stage: None) -> Status:
@@ -174,7 +179,7 @@ def install(name: str, progress: Callable[[str], None] = lambda stage: None) -> 
     place = folder() / recipe.name
     with _locked(recipe, progress):
         now = status(name)
-        if now.installed:
+        if not now.missing:
             return now
         python, version = _interpreter(recipe)
         progress(f"making an environment of Python {version} in {place}")

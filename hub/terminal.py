@@ -17,12 +17,31 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hub.convert import Conversion
+    from hub.doctor import Diagnosis
     from hub.formats import FormatTable
+    from hub.runtimes import Status
     from parity.report import Report
 
-__all__ = ["progress", "show_conversion", "show_error", "show_formats", "show_json", "show_report", "show_text"]
+__all__ = [
+    "progress",
+    "show_conversion",
+    "show_diagnosis",
+    "show_error",
+    "show_formats",
+    "show_json",
+    "show_report",
+    "show_runtimes",
+    "show_text",
+]
 
-_COLOURS = {"ok": "green", "yes": "green", "MISMATCH": "bold red", "NOT COMPARED": "bold yellow"}
+_COLOURS = {
+    "ok": "green",
+    "yes": "green",
+    "installed": "green",
+    "no": "yellow",
+    "MISMATCH": "bold red",
+    "NOT COMPARED": "bold yellow",
+}
 
 
 @contextmanager
@@ -51,6 +70,27 @@ def show_text(text: str) -> None:
 def show_formats(table: FormatTable) -> None:
     """The table of formats."""
     Output().table(table.HEADER, table.cells())
+
+
+def show_runtimes(statuses: Sequence[Status]) -> None:
+    """The runtimes, then why those that are not installed are not."""
+    out = Output()
+    rows = [
+        (s.name, s.state, s.version or "-", f"{s.size} MB", str(s.path) if s.path else s.command or "-")
+        for s in statuses
+    ]
+    out.table(("runtime", "state", "version", "size", "where, or how to get it"), rows)
+    for status in statuses:
+        if status.reason:
+            out.line(printable(status.reason), "dim")
+
+
+def show_diagnosis(diagnosis: Diagnosis) -> None:
+    """The table, then why some things do not work here."""
+    out = Output()
+    out.table(diagnosis.HEADER, diagnosis.cells(), optional=("version",))
+    for reason in diagnosis.reasons():
+        out.line(printable(reason), "dim")
 
 
 def show_conversion(conversion: Conversion) -> None:

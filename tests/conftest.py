@@ -36,9 +36,8 @@ def need_runtime(name: str) -> None:
     """The test (or, at the top of a file, all tests of it) needs this runtime of `hub.runtimes` installed."""
     from hub import runtimes
 
-    status = runtimes.status(name)
-    if not status.installed:
-        missing(f"{status.title} is not installed: {status.reason or f'hub runtimes install {name}'}", module=True)
+    if reason := runtimes.status(name).missing:
+        missing(reason, module=True)
 
 
 def need_file(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 A module of this package is one runtime and has two functions:
 
-    available() -> str | None       None if it can be used here, else why not and how to get it;
+    available() -> str | None       None if it can be used here, else "why not: how to get it";
                                     it imports nothing
     open(source) -> Runner          a path, a pair of paths or a live object, ready to run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,17 +161,23 @@ class Interface:
                     raise LoadFailed(f"its line '# hub: ...' is malformed: {single_line(error)}") from error
         return cls()
 
-    def check(self, inputs: Mapping[str, list[int]], outputs: Mapping[str, list[int]]) -> None:
-        """Compare it with the shapes of the net's blobs.
+    def check(self, inputs: Mapping[str, list[int]], outputs: Mapping[str, list[int] | None]) -> None:
+        """Compare it with the shapes of the net's blobs, where they are known.
 
         Raises:
             LoadFailed: it speaks of an input or output that the net has not, or does not fit its shape.
         """
-        for what, said, shapes in (("input", self.inputs, inputs), ("output", self.outputs, outputs)):
+        both: tuple[tuple[str, Mapping[str, _Tensor], Mapping[str, list[int] | None]], ...] = (
+            ("input", self.inputs, {**inputs}),
+            ("output", self.outputs, outputs),
+        )
+        for what, said, shapes in both:
             for name, tensor in said.items():
                 if name not in shapes:
                     raise LoadFailed(f"its line '# hub: ...' names the {what} {name!r}, which the net does not have")
-                rank, shape = len(shapes[name]), shapes[name]
+                if (shape := shapes[name]) is None:
+                    continue
+                rank = len(shape)
                 fits = all(x is None or len(x) == rank for x in (tensor.shape, tensor.perm))
                 channels = [x.size for x in (tensor.scale, tensor.mean) if x is not None and x.ndim]
                 if not fits or (channels and (rank < 2 or {*channels} != {shape[1]})):
@@ -182,12 +188,17 @@ class Interface:
         known = self.inputs.get(name, _Tensor())
         return Port(name, known.dtype or "float32", known.shape or tuple(shape))
 
-    def to_net(self, name: str, array: Array) -> Array:
-        """The net's input `name`, float32, from the source's.
+    def to_net(self, names: Sequence[str], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The net's inputs `names`, float32, from the source's.
 
         Raises:
-            RunFailed: the array has another number of axes.
+            RunFailed: one is not given, or has another number of axes.
         """
+        if missing := [name for name in names if name not in feeds]:
+            raise RunFailed(f"the input {missing[0]!r} is not given")
+        return {name: self._to_net(name, feeds[name]) for name in names}
+
+    def _to_net(self, name: str, array: Array) -> Array:
         known = self.inputs.get(name, _Tensor())
         if known.perm is not None:
             if array.ndim != len(known.perm):

@@ -1,11 +1,11 @@
 """The real Caffe, asked through `protocol`. Run by the Python of the Caffe runtime, 3.8 or 3.7.
 
     {"open": prototxt, "weights": path or null}       -> id, inputs, outputs, layers
-    {"run": id, "feeds", "names", "captures", "to"}   -> names
+    {"run": id, "feeds", "names", "captures", "outputs", "to"}   -> names
     {"close": id}                                     -> {}
 
-A capture is [key, layer, blob, moment]: the blob "before" or "after" the layer ran. Caffe ends this process by
-abort() on everything that it does not like.
+A capture is [key, layer, blob]: the blob as it is after that layer ran. Caffe ends this process by abort() on
+everything that it does not like.
 """
 
 from __future__ import annotations
@@ -85,17 +85,12 @@ class Nets:
             by_name[name].data[...] = array
         values = {}
         position = 0  # the layers before it have run
-        for key, layer, blob, moment in sorted(request["captures"], key=lambda c: c[1] + (c[3] == "after")):
-            stop = layer + (moment == "after")
-            if stop > position:
-                net._forward(position, stop - 1)
-                position = stop
+        outputs = [[key, len(net.layers) - 1, blob] for key, blob in request["outputs"]]
+        for key, layer, blob in [*sorted(request["captures"], key=lambda c: c[1]), *outputs]:
+            if layer >= position:
+                net._forward(position, layer)
+                position = layer + 1
             values[key] = blobs[blob].data.copy()
-        last = len(net.layers)
-        if position < last:
-            net._forward(position, last - 1)
-        for name, blob in request["outputs"]:
-            values[name] = blobs[blob].data.copy()
         return {"names": protocol.write_arrays(request["to"], values)}
 
 

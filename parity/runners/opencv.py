@@ -1,0 +1,161 @@
+"""OpenCV 4's reader of Caffe files, in this process: a second witness of what a net computes.
+
+It is asked only where it is known to be right: among what it reads without complaint are layers
+that it computes wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed, need, single_line
+from parity.runners.layergraph import Capture, Layer, LayerGraph
+from parity.runners.prototxt import Prototxt, open_prototxt
+
+__all__ = ["OpenCVRunner", "available", "open"]
+
+_RIGHT = frozenset(
+    """AbsVal BNLL BatchNorm Concat Convolution Crop Deconvolution Dropout ELU Eltwise Exp Flatten InnerProduct Input
+    LRN Log PReLU Permute Pooling Power ReLU Reshape Scale Sigmoid Silence Slice Softmax Split Swish TanH""".split()
+)
+"""Layer types for which it agrees with Caffe, but for the settings that `_wrong` names. Of the others it has no layer
+(Threshold, Bias, Reduction, Im2col, DummyData, Embed, ArgMax, RNN), fails (Tile, LSTM) or is wrong (MVN)."""
+
+
+def available() -> str | None:
+    """None if OpenCV can be used here, else why not. OpenCV 5 has no reader of Caffe files."""
+    return need(["cv2"], "OpenCV", "pip install 'opencv-python-headless<5'")
+
+
+def open(source: Any) -> OpenCVRunner:
+    """The same sources as those of `parity.runners.caffe`.
+
+    Raises:
+        LoadFailed: OpenCV cannot load the net, or it is known to be wrong or unable for something in it.
+    """
+    return OpenCVRunner(open_prototxt(source))
+
+
+class OpenCVRunner(Description):
+    """Runs a net, each layer for itself. Inputs, outputs and what goes into the activation of an output come as
+    the source has them (`parity.runners.prototxt.Interface`), other values in Caffe's layout."""
+
+    def __init__(self, model: Prototxt) -> None:
+        import cv2
+
+        super().__init__("opencv", cv2.__version__, layout="canonical", grain="parts")
+        if not hasattr(cv2.dnn, "readNetFromCaffe"):
+            raise LoadFailed(f"OpenCV {cv2.__version__} has no reader of Caffe files; 4 has")
+        if wrong := _wrong(model.net):
+            raise LoadFailed(f"OpenCV is known to be wrong or unable here: {wrong}")
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it writes what it also raises
+        files = [np.frombuffer(model.text.encode(), np.uint8)]
+        if model.weights is not None:
+            files.append(np.fromfile(model.weights, np.uint8))
+        try:
+            self._net: Any = cv2.dnn.readNetFromCaffe(*files)
+        except cv2.error as error:
+            raise LoadFailed(single_line(error)) from error
+        self._net.enableFusion(False)  # it would lose values, and fails on Deconvolution and Scale
+        self._interface = model.interface
+        layers = [Layer(x.name, x.type, list(x.bottom), list(x.top)) for x in model.net.layer if x.type != "Input"]
+        self._graph = LayerGraph(layers)
+        # OpenCV makes one layer of each and may give it another name.
+        self._names = [str(self._net.getLayer(i + 1).name) for i in range(len(layers))]
+        if len(set(self._names)) < len(layers):
+            raise LoadFailed("OpenCV gives two of its layers the same name")
+        shapes = _inputs(model.net)
+        self.inputs = [model.interface.port(name, shape) for name, shape in shapes.items()]
+        self.layers = self._graph.types
+        self._outputs = _outputs(layers)
+        model.interface.check(shapes, dict.fromkeys(self._outputs))
+        self._before: dict[str, Capture] = {}
+        for blob, at in self._outputs.items():
+            self.ops[blob] = layers[at.layer].type
+            if (before := self._graph.before_squashing(blob)) is not None:
+                self._before[f"before:{blob}"], self.ops[f"before:{blob}"] = before
+
+    def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
+        """See `parity.runners.Runner.run`."""
+        import cv2
+
+        wanted = {tap: at for tap in taps if (at := self._graph.capture(tap)) is not None}
+        if BEFORE in taps:
+            wanted |= self._before
+        places = [self._place(at) for at in (*self._outputs.values(), *wanted.values())]
+        names = sorted({name for name, _ in places})
+        arrays = self._interface.to_net([port.name for port in self.inputs], feeds)
+        try:
+            for name, array in arrays.items():
+                self._net.setInput(array, name)
+            found = dict(zip(names, self._net.forwardAndRetrieve(names), strict=True))
+        except cv2.error as error:
+            raise RunFailed(single_line(error)) from error
+        values = [found[name][i].copy() for name, i in places]
+        result = {}
+        for key, value in zip((*self._outputs, *wanted), values, strict=True):
+            kind, _, name = key.partition(":")
+            if key in self._outputs:
+                value = self._interface.from_net(key, value)
+            elif kind == "before":
+                value = self._interface.arranged(name, value)
+            result[key] = value
+        return result
+
+    def close(self) -> None:
+        """Free the net."""
+        self._net = None
+
+    def _place(self, at: Capture) -> tuple[str, int]:
+        """OpenCV's name for a layer, and which of its outputs the blob is."""
+        return self._names[at.layer], self._graph.layers[at.layer].tops.index(at.blob)
+
+
+def _inputs(net: Any) -> dict[str, list[int]]:
+    """The input blobs and their shapes, in the older forms of writing them, too."""
+    shapes = [[*shape.dim] for shape in net.input_shape]
+    shapes += [[*net.input_dim[i : i + 4]] for i in range(0, len(net.input_dim), 4)]
+    found = dict(zip(net.input, shapes, strict=False))
+    for layer in net.layer:
+        if layer.type == "Input":
+            declared = [[*shape.dim] for shape in layer.input_param.shape]
+            found |= dict(zip(layer.top, declared if len(declared) != 1 else declared * len(layer.top), strict=False))
+    return found
+
+
+def _outputs(layers: Sequence[Layer]) -> dict[str, Capture]:
+    """The blobs that no layer reads, in the order of the layers that write them last."""
+    ends: dict[str, Capture] = {}
+    for i, layer in enumerate(layers):
+        for blob in layer.bottoms:
+            ends.pop(str(blob), None)
+        for blob in layer.tops:
+            ends[str(blob)] = Capture(i, blob)
+    return ends
+
+
+def _wrong(net: Any) -> str:
+    """What in a net OpenCV is wrong or unable at, or nothing."""
+    if net.layers:
+        return "it is written in an older format"
+    for layer in net.layer:
+        where = f"{layer.type} {layer.name!r}"
+        spatial = max(len(layer.convolution_param.kernel_size), len(layer.convolution_param.pad))
+        checks = {
+            "this type of layer": layer.type not in _RIGHT,
+            "rules of phases": bool(layer.include or layer.exclude),
+            "k other than 1 is ignored": layer.type == "LRN" and layer.lrn_param.k != 1,
+            "transpose is ignored": layer.type == "InnerProduct" and layer.inner_product_param.transpose,
+            "base, scale and shift": layer.type == "Log" and bool(layer.log_param.ListFields()),
+            "statistics of the batch": layer.batch_norm_param.HasField("use_global_stats")
+            and not layer.batch_norm_param.use_global_stats,
+            "round_mode": layer.pooling_param.HasField("round_mode"),
+            "three spatial axes": spatial > 2,
+        }
+        for what, wrong in checks.items():
+            if wrong:
+                return f"{where}: {what}"
+    return ""
