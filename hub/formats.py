@@ -157,6 +157,8 @@ BUILT_IN = (
         "caffe",
         "Caffe",
         reads=(".prototxt", ".caffemodel"),
+        writes=(".prototxt", ".caffemodel"),
+        writer="exporters.caffe:write",
         reader="importers.caffe:read",
         runner="parity.runners.caffe",
     ),

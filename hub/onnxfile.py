@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from hub.errors import HubError
 from hub.tensors import write_tensor
+from hub.wire import delimited
 
 __all__ = ["INLINE_BYTES", "LIMIT", "needs_external_data", "save", "skeleton"]
 
@@ -68,18 +69,18 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external_data: bool |
             outside.append(tensor)
             entries.append((proto.SerializeToString(deterministic=True), None))
         else:
-            raw = _key(_RAW_DATA_FIELD) + _varint(tensor.nbytes)
+            raw = delimited(_RAW_DATA_FIELD, tensor.nbytes)
             entries.append((proto.SerializeToString(deterministic=True) + raw, tensor))
 
     sizes = [len(prefix) + (0 if data is None else data.nbytes) for prefix, data in entries]
-    total = len(graph) + sum(len(_key(_INITIALIZER_FIELD)) + len(_varint(size)) + size for size in sizes)
+    total = len(graph) + sum(len(delimited(_INITIALIZER_FIELD, size)) + size for size in sizes)
     if total > (1 << 31) - 1:
         raise HubError(f"{path}: the model needs {total} bytes, more than a protobuf file can hold; use external data")
     with open(path, "wb") as file:
         file.write(head.SerializeToString(deterministic=True))
-        file.write(_key(_GRAPH_FIELD) + _varint(total) + graph)
+        file.write(delimited(_GRAPH_FIELD, total) + graph)
         for (prefix, data), size in zip(entries, sizes, strict=True):
-            file.write(_key(_INITIALIZER_FIELD) + _varint(size) + prefix)
+            file.write(delimited(_INITIALIZER_FIELD, size) + prefix)
             if data is not None:
                 _write_checked(data, file)
     if external:
@@ -124,16 +125,3 @@ def _tensor(value: ir.Value) -> ir.TensorProtocol:
     if value.const_value is None:
         raise HubError(f"weight {value.name!r} has no data")
     return value.const_value
-
-
-def _key(field: int) -> bytes:
-    return _varint(field << 3 | 2)
-
-
-def _varint(number: int) -> bytes:
-    data = bytearray()
-    while number > 127:
-        data.append(number & 127 | 128)
-        number >>= 7
-    data.append(number)
-    return bytes(data)

@@ -1,0 +1,107 @@
+"""The walk over the graph: every node becomes layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from exporters.caffe.emit import Emitter
+from exporters.caffe.net import Blob
+from exporters.caffe.ops import OPS
+from exporters.constants import Constant, fold_constant
+from hub.canonical import layer_of
+from hub.errors import Refusal, UnsupportedOps
+
+__all__ = ["Lowering"]
+
+HELD = {
+    ir.DataType.BOOL: frozenset(
+        """And Or Not Xor Equal Greater GreaterOrEqual Less LessOrEqual Where Cast Identity Reshape Flatten
+        Squeeze Unsqueeze Expand Tile Transpose Concat Split Slice Dropout""".split()
+    ),
+    ir.DataType.INT64: frozenset(
+        "ArgMax ArgMin Gather Cast Identity Reshape Flatten Squeeze Unsqueeze Expand Tile Transpose Concat".split()
+    ),
+}
+HELD[ir.DataType.INT32] = HELD[ir.DataType.INT64]
+"""What may compute with values other than float32, which Caffe holds as float32: truth values, and numbers
+that count or point to something and so are far from 2 ** 24, where float32 is no longer exact."""
+
+
+class Lowering(Emitter):
+    """Makes the layers of one model whose shapes are known but for the batch."""
+
+    def run(self) -> list[Blob]:
+        """All nodes as `layers`; returns the blobs of the outputs.
+
+        Raises:
+            UnsupportedOps: listing everything that Caffe cannot say exactly.
+        """
+        refusals: list[tuple[str, str, Refusal]] = []
+        for value in self.graph.inputs:
+            if value.name not in self.graph.initializers:
+                self.known[value] = Blob(self.shape(value), None, value.name or "")
+        for name, value in self.graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None:
+                refusals.append(("initializer", name, Refusal("it has no data")))
+                continue
+            shape = tuple(d for d in tensor.shape if isinstance(d, int))
+            self.known[value] = Constant(shape, tensor.dtype, tensor.numpy, value, tensor=tensor)
+        for node in self.graph:
+            self.node = node
+            try:
+                self._lower(node)
+            except Refusal as refusal:
+                refusals.append((node.op_type, layer_of(node), refusal))
+                for output in node.outputs:
+                    self.known[output] = Blob(tuple(output.shape) if output.shape is not None else ())  # type: ignore[arg-type]
+        self.node = None
+        blobs = []
+        for output in self.graph.outputs:
+            try:
+                blobs.append(self.blob(output))
+            except Refusal as refusal:
+                refusals.append(("output", output.name or "", refusal))
+        if refusals:
+            raise UnsupportedOps.collect("Caffe cannot say exactly:", refusals)
+        return blobs
+
+    def _lower(self, node: ir.Node) -> None:
+        if node in self.absorbed:
+            self._define(node, [self.absorbed[node]])
+            return
+        inputs = [None if v is None else self.known[v] for v in node.inputs]
+        if inputs and all(v is None or isinstance(v, Constant) for v in inputs):
+            constants = [v for v in inputs if v is None or isinstance(v, Constant)]
+            folded = fold_constant(node, constants, self.opsets.get("", 1))
+            if folded is not None:
+                self.known.update(zip(node.outputs, folded, strict=True))
+                return
+        self._check_types(node)
+        result = OPS.bind(node, self.opsets.get(node.domain, 1))(self)
+        self._define(node, result if isinstance(result, list) else [result])
+
+    def _define(self, node: ir.Node, results: Sequence[Blob]) -> None:
+        for value, blob in zip(node.outputs, results, strict=False):
+            expected = self.shape(value)
+            if len(expected) != blob.rank or any(
+                isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(expected, blob.shape, strict=True)
+            ):
+                raise Refusal(f"its result has the shape {list(blob.shape)} here and {list(expected)} in ONNX")
+            self.known[value] = blob
+            self.exits[layer_of(node)] = blob
+
+    def _check_types(self, node: ir.Node) -> None:
+        for value in [*node.inputs, *node.outputs]:
+            if value is None or value.dtype in (None, ir.DataType.FLOAT) or isinstance(self.known.get(value), Constant):
+                continue
+            if not (value.uses() or value.is_graph_output()):
+                continue
+            if node.op_type not in HELD.get(value.dtype, ()):
+                raise Refusal(f"Caffe computes in float32, not in {value.dtype.name.lower()}")
+            if value.is_graph_input() and value.dtype != ir.DataType.BOOL and node.op_type != "Gather":
+                raise Refusal(f"Caffe computes in float32, not in {value.dtype.name.lower()}")
+        if any(isinstance(v.type, ir.SequenceType | ir.OptionalType) for v in node.outputs):
+            raise Refusal("Caffe has tensors only")

@@ -1,0 +1,43 @@
+"""What is done to a model before Caffe's op functions see it, in order, and why."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from exporters.caffe.ends import Port, take_off_transposes
+from exporters.rules.absorb_pads import absorb_pads
+from exporters.rules.fold_batchnorm import fold_batchnorm
+from exporters.rules.static_shapes import static_shapes
+from hub.canonical import infer_shapes
+from hub.errors import UsageError
+
+__all__ = ["legalize"]
+
+
+def legalize(model: ir.Model, *, batch: int | None, fold: bool) -> tuple[list[Port], list[Port]]:
+    """Bring a copy of a canonical model to what Caffe can say; returns its inputs and outputs.
+
+    Raises:
+        UsageError: `batch` is no size.
+    """
+    if batch is not None:
+        _fix_batch(model, batch)  # first: constructions that work along the batch need its size
+    ports = take_off_transposes(model.graph)  # Caffe's images are N, C, H, W
+    static_shapes(model)  # Caffe computes no shapes
+    absorb_pads(model)  # Caffe pads inside of its layers
+    if fold:
+        fold_batchnorm(model)  # as people do before they deploy
+    return ports
+
+
+def _fix_batch(model: ir.Model, batch: int) -> None:
+    if batch < 1:
+        raise UsageError(f"batch={batch}; it is a number of samples")
+    graph = model.graph
+    for value in graph.inputs:
+        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
+            value.shape = ir.Shape([batch, *value.shape[1:]])
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None
+    infer_shapes(model)

@@ -1,0 +1,131 @@
+"""A model as `net.prototxt` and `net.caffemodel`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hub
+from exporters.caffe.ends import Port, preprocess
+from exporters.caffe.files import net_message, write_prototxt, write_weights
+from exporters.caffe.finish import finish
+from exporters.caffe.lower import Lowering
+from exporters.caffe.net import Layer
+from exporters.caffe.target import legalize
+from hub.errors import HubError, Refusal, UnsupportedOps, UsageError
+from hub.formats import find
+from hub.schemas.caffe import DIALECTS, dialect_of
+
+if TYPE_CHECKING:
+    from hub.model import Model
+
+__all__ = ["Written", "write"]
+
+
+class Written(list[Path]):
+    """The paths written, and what the user should know."""
+
+    def __init__(self, paths: Sequence[Path], warnings: Sequence[str]) -> None:
+        super().__init__(paths)
+        self.warnings = list(warnings)
+
+
+def write(
+    model: Model,
+    dst: Path,
+    *,
+    dialect: str = "caffe",
+    batch: int | None = None,
+    fold: bool = False,
+    mean: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
+    channel_order: str | None = None,
+) -> Written:
+    """Write `dst` and the other one of `.prototxt` and `.caffemodel` beside it.
+
+    Args:
+        model: its sizes must be known but for the batch, which is 1 in the prototxt and any at run time.
+        dst: either of the two files.
+        dialect: "caffe" for plain Caffe 1.0; "bvlc" and "ssd" may use layers of those.
+        batch: fixes the batch, which some constructions need.
+        fold: fold every BatchNormalization into the layer before it where there is one.
+        mean, scale: the net takes pixels p where the source takes (p - mean) * scale; one number, or one for
+            each channel in the order in which the net takes them.
+        channel_order: "bgr" if the net takes images with the channels in the reverse of the source's order.
+
+    Raises:
+        UnsupportedOps: listing everything that Caffe cannot say exactly.
+        UsageError: an option has a value that it cannot have.
+    """
+    if dialect not in DIALECTS:
+        raise UsageError(f"dialect={dialect!r}; it is one of {', '.join(DIALECTS)}")
+    copied = model.ir.clone()
+    inputs, outputs = legalize(copied, batch=batch, fold=fold)
+    preprocess(copied.graph, inputs, mean, scale, channel_order)
+    emitter = Lowering(copied, dialect)
+    blobs = emitter.run()
+    layers = _inputs(emitter, inputs)
+    tops = [layer.tops[0] for layer in layers]
+    results = {port.name: blob for port, blob in zip(outputs, blobs, strict=True)}
+    layers += finish(emitter.layers, tops, results, emitter.exits)
+    net = net_message(copied.graph.name or "net", layers)
+    _judge(net, dialect)
+    prototxt, weights = dst.with_suffix(".prototxt"), dst.with_suffix(".caffemodel")
+    write_prototxt(prototxt, net, _head(model, dialect, inputs, outputs))
+    write_weights(weights, net, layers)
+    paths = [prototxt, weights] if dst.suffix != ".caffemodel" else [weights, prototxt]
+    return Written(paths, [*_changes(inputs, outputs), *emitter.said()])
+
+
+def _inputs(emitter: Lowering, ports: Sequence[Port]) -> list[Layer]:
+    """The Input layers; an open batch is 1 in the file."""
+    layers, refusals = [], []
+    values = {value.name: value for value in emitter.graph.inputs}
+    for port in ports:
+        blob = emitter.blob(values[port.name])
+        if any(not isinstance(size, int) for size in blob.shape[1:]):
+            hint = f"give them: inputs={{{port.name!r}: [...]}}, --input {port.name}:..."
+            refusals.append(("input", port.name, Refusal("sizes other than the batch are open", hint)))
+            continue
+        dims = [size if isinstance(size, int) else 1 for size in blob.shape]
+        layer = Layer("Input", [], [blob], {"input_param": {"shape": [{"dim": dims}]}}, name=port.name)
+        layers.append(layer)
+    if refusals:
+        raise UnsupportedOps.collect("Caffe cannot say exactly:", refusals)
+    return layers
+
+
+def _judge(net: object, dialect: str) -> None:
+    """The strict lint: the net needs no more than the dialect that was asked for."""
+    needed = dialect_of(net)
+    if needed not in ("caffe", dialect):
+        raise HubError(f"the net is not {DIALECTS[dialect]}: it needs {DIALECTS.get(needed or '', 'several dialects')}")
+
+
+def _head(model: Model, dialect: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> list[str]:
+    """The comments at the top: for people, and one line for programs."""
+    changed = {
+        kind: {port.name: port.to_dict() for port in ports}
+        for kind, ports in (("inputs", inputs), ("outputs", outputs))
+    }
+    lines = [f"Converted from {find(model.source).title} by hub {hub.__version__}, for {DIALECTS[dialect]}."]
+    return [*lines, *_changes(inputs, outputs), f"hub: {json.dumps(changed, sort_keys=True)}"]
+
+
+def _changes(inputs: Sequence[Port], outputs: Sequence[Port]) -> list[str]:
+    """How the net's inputs and outputs differ from the source's, a sentence each."""
+    lines = []
+    for kind, ports in (("input", inputs), ("output", outputs)):
+        for port in ports:
+            if port.perm is not None:
+                lines.append(f"the {kind} {port.name!r} is transpose{tuple(port.perm)} of the source's")
+            if port.reverse_channels:
+                lines.append(f"the {kind} {port.name!r} has its channels in the order B, G, R")
+            if port.mean is not None or port.scale is not None:
+                mean, scale = port.mean if port.mean is not None else 0, port.scale if port.scale is not None else 1
+                lines.append(f"the {kind} {port.name!r} takes pixels p; the source takes (p - {mean}) * {scale}")
+            if port.dtype != "float32":
+                lines.append(f"the {kind} {port.name!r} is float32 in Caffe; it is {port.dtype} in the source")
+    return lines

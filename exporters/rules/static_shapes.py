@@ -1,0 +1,78 @@
+"""Shapes that are computed at run time but known all the same.
+
+Reshape(x, s) = Reshape(x, c), Expand(x, s) = Expand(x, c), Resize(x, sizes=s) = Resize(x, sizes=c) where c is
+the shape of the result that shape inference finds, with at most one open size: the batch, which Reshape
+copies (0) or infers (-1). The nodes that computed s are then without a use.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from exporters.rules import Applied
+from hub.canonical import layer_of, tidy
+
+__all__ = ["static_shapes"]
+
+
+def static_shapes(model: ir.Model) -> Applied:
+    """Write known shapes as constants, in place."""
+    applied = Applied()
+    graph = model.graph
+    for node in list(graph):
+        index = {"Reshape": 1, "Expand": 1, "Resize": 3}.get(node.op_type) if node.domain == "" else None
+        given = node.inputs[index] if index is not None and len(node.inputs) > index else None
+        if index is None or given is None or given.const_value is not None or given.producer() is None:
+            continue
+        reason = _settle(graph, node, index)
+        if reason:
+            applied.left[layer_of(node)] = reason
+        else:
+            applied.changed.append(layer_of(node))
+    if applied.changed:
+        tidy(model)
+    return applied
+
+
+def _settle(graph: ir.Graph, node: ir.Node, index: int) -> str:
+    """Replace the shape that `node` is given; returns why not, if not."""
+    shape, before = node.outputs[0].shape, node.inputs[0].shape if node.inputs[0] is not None else None
+    if shape is None or before is None:
+        return "the shape of its result is not known"
+    open_axes = [i for i, size in enumerate(shape) if not isinstance(size, int)]
+    if node.op_type == "Resize":
+        changed = [i for i in range(len(shape)) if i not in open_axes]
+        if any(shape[i] != before[i] for i in open_axes) or "axes" in node.attributes:
+            return "a size of its result is open"
+        node.attributes["axes"] = ir.AttrInt64s("axes", changed)
+        target = [int(shape[i]) for i in changed]  # type: ignore[arg-type]
+    else:
+        if len(open_axes) > 1:
+            return "several sizes of its result are open"
+        if open_axes and node.op_type == "Expand" and shape[open_axes[0]] != _at(before, shape, open_axes[0]):
+            return "it expands to an open size"
+        absent = 1 if node.op_type == "Expand" else -1
+        target = [size if isinstance(size, int) else absent for size in shape]
+        if node.op_type == "Reshape" and open_axes == [0] and len(before) and before[0] == shape[0]:
+            target[0] = 0
+        if node.op_type == "Reshape" and 0 in shape:
+            return "its result has no elements"
+    name = f"{node.outputs[0].name}/shape"
+    while name in graph.initializers:
+        name += "_"
+    value = ir.Value(
+        name=name,
+        type=ir.TensorType(ir.DataType.INT64),
+        shape=ir.Shape([len(target)]),
+        const_value=ir.tensor(np.array(target, np.int64)),
+    )
+    graph.register_initializer(value)
+    node.replace_input_with(index, value)
+    return ""
+
+
+def _at(before: ir.Shape, shape: ir.Shape, axis: int) -> object:
+    """The size that meets `axis` of the result when the two are aligned at their ends."""
+    own = axis - (len(shape) - len(before))
+    return before[own] if own >= 0 else 1
