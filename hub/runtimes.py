@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,7 +178,7 @@ def install(name: str, progress: Callable[[str], None] = lambda stage: None) -> 
     if reason := _unsupported(recipe):
         raise MissingDependency(reason)
     place = folder() / recipe.name
-    with _locked(recipe, progress):
+    with _locked(recipe, progress) as lock:
         now = status(name)
         if not now.missing:
             return now
@@ -185,7 +186,7 @@ def install(name: str, progress: Callable[[str], None] = lambda stage: None) -> 
         progress(f"making an environment of Python {version} in {place}")
         _clear(place)
         try:
-            _build(recipe, place, python, recipe.pins[version], progress)
+            _build(recipe, place, python, recipe.pins[version], progress, lock)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -207,27 +208,32 @@ def remove(name: str) -> bool:
     return True
 
 
-def _build(recipe: Recipe, place: Path, python: Path, pins: tuple[str, ...], progress: Callable[[str], None]) -> None:
-    _command([str(python), "-I", "-m", "venv", str(place)], f"a virtual environment of {python} could not be made")
-    mine = str(_python(place))
+def _build(
+    recipe: Recipe, place: Path, python: Path, pins: tuple[str, ...], progress: Callable[[str], None], lock: int
+) -> None:
+    # What is started here holds the lock, too: if this process is killed, it is still at work.
+    command = partial(_command, lock)
+    mine = _python(place)
+    command(f"no virtual environment could be made with {python}", python, "-I", "-m", "venv", place)
     progress(f"installing {', '.join(pins)}")
-    pip = ["-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-    _command([mine, "-I", *pip, *pins], "pip failed")
+    options = ("--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check")
+    command("pip failed", mine, "-I", "-m", "pip", "install", *options, *pins)
     progress(f"importing {recipe.title}")
-    version = _command(
-        [mine, "-E", "-s", "-B", str(recipe.server), "--version"], f"{recipe.title} was installed and does not work"
-    )
+    failure = f"{recipe.title} was installed and does not work"
+    version = command(failure, mine, "-E", "-s", "-B", recipe.server, "--version").strip()
     size = sum(file.lstat().st_size for file in place.rglob("*") if file.is_file() and not file.is_symlink())
-    about = {"version": f"{version.strip()} ({' '.join(pins[0].split('=='))})", "pins": pins, "size": size // 10**6}
+    about = {"version": f"{version} ({' '.join(pins[0].split('=='))})", "pins": pins, "size": round(size / 1e6)}
     unfinished = place / f"{MARKER}.part"
     unfinished.write_text(json.dumps(about, indent=2), encoding="utf-8")
     os.replace(unfinished, place / MARKER)
 
 
-def _command(arguments: list[str], failure: str) -> str:
+def _command(lock: int, failure: str, *arguments: str | Path) -> str:
     """The standard output of a program; if it fails, a HubError quotes its last lines."""
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, errors="replace", check=False, pass_fds=(lock,)
+        )
     except OSError as error:
         raise HubError(f"{failure}: {error}") from error
     if done.returncode:
@@ -264,8 +270,9 @@ def _unsupported(recipe: Recipe) -> str:
 
 
 @contextmanager
-def _locked(recipe: Recipe, progress: Callable[[str], None]) -> Iterator[None]:
-    """Nobody else installs or removes this runtime meanwhile; the lock of a process that dies is free again."""
+def _locked(recipe: Recipe, progress: Callable[[str], None]) -> Iterator[int]:
+    """Nobody else installs or removes this runtime meanwhile. The lock, an open file, is free again when the
+    process that took it and all that inherited it have ended."""
     import fcntl
 
     home = folder()
@@ -285,7 +292,7 @@ def _locked(recipe: Recipe, progress: Callable[[str], None]) -> Iterator[None]:
                     progress(f"waiting for another installation of {recipe.title}")
                 waiting = True
                 time.sleep(0.1)
-        yield
+        yield file.fileno()
 
 
 # -- finding an old Python ---------------------------------------------------------------------------
