@@ -71,16 +71,13 @@ def _leading(graph: ir.Graph, value: ir.Value) -> list[int] | None:
     if not perms or perms[0] is None or any(perm != perms[0] for perm in perms) or value.is_graph_output():
         return None
     perm = perms[0]
-    if perm[0] != 0 or value.shape is None:
+    if perm[0] != 0 or value.shape is None or any(node.outputs[0].is_graph_output() for node, _ in uses):
         return None
     value.shape = ir.Shape([value.shape[i] for i in perm])
     value.metadata_props.pop(LAYOUT, None)
     for node, _ in uses:
-        node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=False)
-        if not node.outputs[0].is_graph_output():
-            graph.remove(node, safe=True)
-        else:
-            node.attributes["perm"] = ir.AttrInt64s("perm", range(len(perm)))
+        node.outputs[0].replace_all_uses_with(value)
+        graph.remove(node, safe=True)
     return perm
 
 

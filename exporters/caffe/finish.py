@@ -35,7 +35,7 @@ def finish(
             blob = split.tops[0]
         names[blob] = name
     merged = _in_place(result, set(inputs), names)
-    _silence(result, set(names))
+    _silence(result, inputs, set(names))
     _name(result, inputs, names, {source: merged.get(blob, blob) for source, blob in exits.items()})
     return result
 
@@ -77,9 +77,9 @@ def _in_place(layers: Sequence[Layer], inputs: set[Blob], names: dict[Blob, str]
     return merged
 
 
-def _silence(layers: list[Layer], outputs: set[Blob]) -> None:
+def _silence(layers: list[Layer], inputs: Sequence[Blob], outputs: set[Blob]) -> None:
     consumed = {bottom for layer in layers for bottom in layer.bottoms}
-    tops = dict.fromkeys(top for layer in layers for top in layer.tops)
+    tops = dict.fromkeys([*inputs, *(top for layer in layers for top in layer.tops)])
     if unused := [top for top in tops if top not in consumed and top not in outputs]:
         layers.append(Layer("Silence", unused, [], source="silence"))
 

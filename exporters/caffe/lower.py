@@ -40,8 +40,12 @@ class Lowering(Emitter):
         """
         refusals: list[tuple[str, str, Refusal]] = []
         for value in self.graph.inputs:
-            if value.name not in self.graph.initializers:
-                self.known[value] = Blob(self.shape(value), None, value.name or "")
+            if value.name in self.graph.initializers:
+                continue
+            if value.shape is None:
+                refusals.append(("input", str(value.name), Refusal("the number of its dimensions is not known")))
+                value.shape = ir.Shape([])
+            self.known[value] = Blob(self.shape(value), None, value.name or "")
         for name, value in self.graph.initializers.items():
             tensor = value.const_value
             if tensor is None:
@@ -49,19 +53,27 @@ class Lowering(Emitter):
                 continue
             shape = tuple(d for d in tensor.shape if isinstance(d, int))
             self.known[value] = Constant(shape, tensor.dtype, tensor.numpy, value, tensor=tensor)
+        lost: set[ir.Value] = set()  # refused, and what is made of it where not even its shape is known
         for node in self.graph:
+            if any(value in lost for value in node.inputs if value is not None):
+                lost.update(node.outputs)
+                continue
             self.node = node
             try:
                 self._lower(node)
             except Refusal as refusal:
                 refusals.append((node.op_type, layer_of(node), refusal))
                 for output in node.outputs:
-                    self.known[output] = Blob(tuple(output.shape) if output.shape is not None else ())  # type: ignore[arg-type]
+                    if output.shape is None:
+                        lost.add(output)
+                    else:
+                        self.known[output] = Blob(self.shape(output))
         self.node = None
         blobs = []
         for output in self.graph.outputs:
             try:
-                blobs.append(self.blob(output))
+                if output not in lost:
+                    blobs.append(self.blob(output))
             except Refusal as refusal:
                 refusals.append(("output", output.name or "", refusal))
         if refusals:

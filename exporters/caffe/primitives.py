@@ -114,6 +114,10 @@ def reshape(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "reshape"
     if 0 in shape:
         raise Refusal("a tensor without elements")
     open_axes = [i for i, size in enumerate(shape) if not isinstance(size, int)]
+    if len(open_axes) == 1 and all(isinstance(size, int) for size in x.shape):
+        rest = elements([size for size in shape if isinstance(size, int)])
+        found = elements(emit.fixed(x.shape, 0)) // rest
+        shape, open_axes = tuple(size if isinstance(size, int) else found for size in shape), []
     if len(open_axes) > 1:
         raise Refusal("a shape with several open sizes", "give the sizes of the inputs: inputs=, --input")
     dims = [size if isinstance(size, int) else -1 for size in shape]

@@ -210,7 +210,7 @@ class Interface:
             array = array / _per_channel(known.scale, array.ndim)
         if known.mean is not None:
             array = array + _per_channel(known.mean, array.ndim)
-        return np.ascontiguousarray(array, np.float32)
+        return np.asarray(array, np.float32, order="C")
 
     def from_net(self, name: str, array: Array) -> Array:
         """The source's output from the net's."""

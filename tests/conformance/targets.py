@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import hub
 from hub.model import Model
 
 __all__ = ["TARGETS", "Runner"]
@@ -47,4 +50,28 @@ def _from_torch(tensor: Any) -> Any:
     return tensor.numpy()
 
 
-TARGETS: dict[str, Callable[[Model], Runner]] = {"torch": torch_target}
+def caffe_target(model: Model) -> Runner:
+    from hub.errors import HubError
+    from parity.runners import caffe
+
+    folder = tempfile.TemporaryDirectory(prefix="hub-")
+    try:
+        path = hub.save(model, Path(folder.name) / "net.prototxt")[0]
+    except HubError:
+        folder.cleanup()
+        raise
+
+    def run(inputs: list[Any]) -> list[Any]:
+        with folder:
+            runner = caffe.open(path)
+            try:
+                feeds = {info.name: np.asarray(value) for info, value in zip(model.inputs, inputs, strict=True)}
+                outputs = runner.run(feeds)
+            finally:
+                runner.close()
+        return [outputs[info.name] for info in model.outputs]
+
+    return run
+
+
+TARGETS: dict[str, Callable[[Model], Runner]] = {"caffe": caffe_target, "torch": torch_target}

@@ -9,7 +9,7 @@ from exporters.caffe.emit import Emitter, elements
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.merge import product, total
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import bias, power, reduce, reshape, scale, unary
+from exporters.caffe.primitives import bias, eltwise, power, reduce, reshape, scale, unary
 from exporters.constants import Constant
 from hub.errors import Refusal
 
@@ -140,12 +140,14 @@ def mean_variance_normalization(emit: Emitter, x: ir.Value, *, axes: list[int] |
 
 @OPS("LpNormalization")
 def lp_normalization(emit: Emitter, x: ir.Value, *, axis: int, p: int) -> Blob:
-    """x times the inverse of its norm along an axis."""
+    """x times the inverse of its norm along an axis; a norm of 0 counts as 1, since 0 / 0 is meant to be 0."""
     source = emit.blob(x)
     axis %= source.rank
     kept = [1 if a == axis else size for a, size in enumerate(source.shape)]
     norm = reduce(emit, source, [axis], "SUMSQ" if p == 2 else "ASUM", kept, "norm")
-    inverse = power(emit, norm, -0.5 if p == 2 else -1, role="inverse")
+    positive = emit.layer("Threshold", [norm], norm.shape, "positive")
+    safe = eltwise(emit, "SUM", [norm, power(emit, positive, scale=-1, shift=1, role="zero")], role="divisor")
+    inverse = power(emit, safe, -0.5 if p == 2 else -1, role="inverse")
     return product(emit, source, inverse)
 
 

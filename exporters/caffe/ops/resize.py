@@ -39,9 +39,13 @@ def resize(
     """
     if coordinate_transformation_mode == "tf_crop_and_resize":
         raise Refusal("a crop whose place is an input")
+    if keep_aspect_ratio_policy != "stretch":
+        raise Refusal(f"the policy {keep_aspect_ratio_policy!r}")
     source = emit.blob(x)
     outputs = emit.result()
     given = emit.array(scales)
+    if scales is not None and given is None:
+        raise Refusal("its scales are computed at run time", "make them a constant of the model")
     which = [a % source.rank for a in axes] if axes else list(range(source.rank))
     factors = {}
     if given is not None and given.size:
