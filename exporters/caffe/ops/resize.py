@@ -47,10 +47,10 @@ def resize(
     if scales is not None and given is None:
         raise Refusal("its scales are computed at run time", "make them a constant of the model")
     which = [a % source.rank for a in axes] if axes else list(range(source.rank))
-    factors = {}
+    factors: dict[int, float] = {}
     if given is not None and given.size:
         factors = dict(zip(which, [float(f) for f in given.reshape(-1)], strict=True))
-    changed = [a for a in range(source.rank) if source.shape[a] != outputs[a] or factors.get(a, 1.0) != 1.0]
+    changed = [a for a in which if (factors[a] != 1 if factors else source.shape[a] != outputs[a])]
     if changed and changed[0] == 0:
         raise Refusal("a resize of the batch")
     options = {
@@ -133,4 +133,5 @@ def _repeated(emit: Emitter, x: Blob, factors: Sequence[int]) -> Blob:
     else:
         parameters |= {"kernel_h": fh, "kernel_w": fw, "stride_h": fh, "stride_w": fw}
     ones = Constant.of(np.ones((channels, 1, fh, fw), np.float32))
-    return emit.layer("Deconvolution", [x], emit.result(), None, [ones], convolution_param=parameters)
+    shape = (*x.shape[:2], *(size * f for size, f in zip(emit.fixed(x.shape, 2), factors, strict=True)))
+    return emit.layer("Deconvolution", [x], shape, None, [ones], convolution_param=parameters)
