@@ -49,7 +49,7 @@ class CaffeRunner(Description):
             blobs = [(name, shape) for name, shape in net["blobs"]]
             self._graph = LayerGraph(Layer(*layer) for layer in net["layers"])
             # Caffe gives the outputs in alphabetical order.
-            outputs = sorted(net["outputs"], key=lambda blob: self._graph.producer(blob) or 0)
+            outputs = sorted(net["outputs"], key=self._graph.order)
             self._outputs: dict[int, str] = {blob: blobs[blob][0] for blob in outputs}
             inputs = dict(blobs[blob] for blob in net["inputs"])
             model.interface.check(inputs, dict(blobs[blob] for blob in outputs))

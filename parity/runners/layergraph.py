@@ -57,6 +57,11 @@ class LayerGraph:
         """The last layer that writes `blob`, of those `before` a layer."""
         return next((i for i in reversed(range(len(self.layers))[:before]) if blob in self.layers[i].tops), None)
 
+    def order(self, blob: Any) -> tuple[int, int]:
+        """Where `blob` comes when blobs are put into the order in which they are finished."""
+        position = self.producer(blob)
+        return (-1, 0) if position is None else (position, self.layers[position].tops.index(blob))
+
     def capture(self, tap: str) -> Capture | None:
         """Where "layer:NAME", "exit:NAME" or "core:NAME" is; None if there is no such single value.
 
@@ -83,10 +88,16 @@ class LayerGraph:
             source = layer.bottoms[0]
             previous = self.producer(source, position)
             if layer.type.lower() in SQUASHING:
-                if previous is None or self.layers[previous].type == "Input":
+                if previous is None or not self._computed(previous):
                     return None
                 return Capture(previous, source), layer.type
             if layer.type not in _PASSING:
                 return None
             position = previous
         return None
+
+    def _computed(self, position: int | None) -> bool:
+        """Whether a layer computes something, and does not only hand on an input of the net."""
+        while position is not None and (layer := self.layers[position]).type == "Split":
+            position = self.producer(layer.bottoms[0], position)
+        return position is not None and layer.type != "Input"

@@ -75,11 +75,13 @@ class Process:
             line = b""
         except BaseException:  # the answer to this request must not be taken for that to the next one
             self._process.kill()
+            self._process.wait()
             raise
         finally:
             timer.cancel()
         if not line:
-            raise Died(f"no answer came in {_TIMEOUT:.0f} seconds" if late.is_set() else self._last_words())
+            status = self._process.wait()
+            raise Died(f"no answer came in {_TIMEOUT:.0f} seconds" if late.is_set() else self._last_words(status))
         answer = json.loads(line)
         if "error" in answer:
             raise (LoadFailed if answer["error"] == "load" else RunFailed)(answer["message"])
@@ -112,8 +114,7 @@ class Process:
         late.set()
         self._process.kill()
 
-    def _last_words(self) -> str:
-        status = self._process.wait()
+    def _last_words(self, status: int) -> str:
         self._errors.seek(0)
         text = self._errors.read().decode(errors="replace")
         if message := self._explain(text):
