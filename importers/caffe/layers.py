@@ -48,6 +48,12 @@ IGNORABLE = frozenset(
 )
 """Fields that only matter to training, to the start of training or to speed."""
 
+IN_PLACE = frozenset(
+    """BNLL BatchNorm Bias Clip Dropout ELU Exp Log MVN PReLU Power ReLU ReLU6 Scale Sigmoid Softmax Swish TanH
+    Threshold""".split()
+)
+"""Layers that Caffe does right where a top has the name of its bottom; others overwrite what they still need."""
+
 MOST_NUMBERS = (1 << 31) - 1
 """Numbers in a blob; Caffe counts them in an int."""
 
@@ -141,6 +147,11 @@ class Context:
                 raise InvalidModel(f"{self.layer}: blob {number} ({name}) has the shape {found.shape}, not {shape}")
             result[name] = found
         return result
+
+    def warn(self, text: str) -> None:
+        """Tell the user, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def lacking(self) -> None:
         """Note that the layer's weights are missing, unless they are to be random."""
@@ -305,6 +316,7 @@ def apply(context: Context, bottoms: Sequence[ir.Value]) -> list[ir.Value]:
         InvalidModel: the layer does not fit its bottoms or its weights.
     """
     entry, keywords = bind(context.layer)
+    _check_in_place(context.layer)
     parameters = parameters_of(entry.function)[1:]
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     least = sum(p.default is p.empty for p in positional)
@@ -323,6 +335,17 @@ def apply(context: Context, bottoms: Sequence[ir.Value]) -> list[ir.Value]:
             count *= 1 if size is None else size
         context.require(count <= MOST_NUMBERS, f"a top of {count} numbers is more than Caffe holds")
     return values
+
+
+def _check_in_place(layer: Layer) -> None:
+    message = layer.message
+    shared = any(top == bottom for top, bottom in zip(message.top, message.bottom, strict=False))
+    product = layer.type == "Eltwise" and message.eltwise_param.operation == message.eltwise_param.PROD
+    if shared and layer.type not in IN_PLACE and not product:
+        raise Refusal(
+            "it works in place of its bottom, where Caffe overwrites what it still needs, or ends",
+            "give its top a name of its own",
+        )
 
 
 def bind(layer: Layer) -> tuple[Entry, dict[str, Any]]:

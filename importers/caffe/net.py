@@ -210,6 +210,8 @@ def resolve(layers: Sequence[Layer], inputs: Iterable[str]) -> Resolved:
                     raise InvalidModel(_unknown(blob, layer, layers[position:]))
                 producers[blob] = Ref(blob)
             layer.bottoms.append(producers[blob])
+        if layer.type == "Silence" and tops:
+            raise InvalidModel(f"{layer} has {len(tops)} tops, it gives none")
         from_label = bool(layer.bottoms) and all(ref in labels for ref in layer.bottoms)
         if layer.type in LOSSES and layer.bottoms and layer.bottoms[0] not in labels:
             tops = _as_activation(layer, tops, warnings)

@@ -22,10 +22,10 @@ def spread(
     caffe: Context, what: str, both: Sequence[int], pair: tuple[int | None, int | None], count: int, default: int | None
 ) -> list[int]:
     """A size for each spatial axis: given as h and w, once for all, one by one, or not at all."""
-    if any(size is not None and size != 0 for size in pair) or (pair[0] is not None and not both):
+    if pair != (None, None):
         caffe.require(not both and count == 2, f"{what} is given twice, or {what}_h and {what}_w without two axes")
         found = [size if size is not None else default for size in pair]
-        caffe.require(all(size is not None for size in found), f"{what}_h and {what}_w belong together")
+        caffe.require(None not in found, f"{what}_h and {what}_w belong together")
         return [int(size or 0) for size in found]
     if not both:
         caffe.require(default is not None, f"it has no {what}")
@@ -78,8 +78,8 @@ def convolution(
     kernel_size: Sequence[int] = (),
     stride: Sequence[int] = (),
     dilation: Sequence[int] = (),
-    pad_h: int = 0,
-    pad_w: int = 0,
+    pad_h: int | None = None,
+    pad_w: int | None = None,
     kernel_h: int | None = None,
     kernel_w: int | None = None,
     stride_h: int | None = None,
@@ -117,8 +117,8 @@ def deconvolution(
     kernel_size: Sequence[int] = (),
     stride: Sequence[int] = (),
     dilation: Sequence[int] = (),
-    pad_h: int = 0,
-    pad_w: int = 0,
+    pad_h: int | None = None,
+    pad_w: int | None = None,
     kernel_h: int | None = None,
     kernel_w: int | None = None,
     stride_h: int | None = None,
@@ -154,8 +154,8 @@ def im2col(
     kernel_size: Sequence[int] = (),
     stride: Sequence[int] = (),
     dilation: Sequence[int] = (),
-    pad_h: int = 0,
-    pad_w: int = 0,
+    pad_h: int | None = None,
+    pad_w: int | None = None,
     kernel_h: int | None = None,
     kernel_w: int | None = None,
     stride_h: int | None = None,
