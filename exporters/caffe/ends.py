@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from exporters.rules import constant
 from hub.canonical import LAYER, LAYOUT
 from hub.errors import UsageError
 
@@ -214,25 +215,17 @@ class Steps:
             add = (kernel * self.shift.reshape(1, -1, 1, 1)).sum(axis=(1, 2, 3))
             row = add + (0 if offset is None else offset.numpy().astype(np.float64))
             node.resize_inputs(3)
-            node.replace_input_with(2, self._constant(row.astype(np.float32), f"{node.name}/bias_of_pixels"))
+            node.replace_input_with(2, constant(self.graph, row.astype(np.float32), f"{node.name}/bias_of_pixels"))
         if self.factor is not None:
             kernel = kernel * self.factor.reshape(1, -1, 1, 1)
-        node.replace_input_with(1, self._constant(kernel.astype(np.float32), f"{node.name}/kernel_of_pixels"))
+        node.replace_input_with(1, constant(self.graph, kernel.astype(np.float32), f"{node.name}/kernel_of_pixels"))
         return True
 
     def _append(self, op_type: str, x: ir.Value, numbers: Any, layer: str) -> ir.Value:
-        operand = self._constant(numbers, f"{layer}/{op_type.lower()}")
+        operand = constant(self.graph, numbers, f"{layer}/{op_type.lower()}")
         attributes = {"axis": 1} if op_type == "Gather" else {}
         node = ir.node(op_type, [x, operand], attributes, name=f"{layer}/{op_type}", metadata_props={LAYER: layer})
         out = node.outputs[0]
         out.name, out.type, out.shape = node.name, x.type, x.shape
         self.graph.append(node)
         return out
-
-    def _constant(self, array: Any, name: str) -> ir.Value:
-        while name in self.graph.initializers:
-            name += "_"
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-        self.graph.register_initializer(value)
-        return value

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from exporters.caffe.ends import Port, take_off_transposes
 from exporters.rules.absorb_pads import absorb_pads
 from exporters.rules.fold_batchnorm import fold_batchnorm
+from exporters.rules.hoist_transposes import hoist_transposes
 from exporters.rules.static_shapes import static_shapes
 from hub.canonical import infer_shapes
 from hub.errors import UsageError
@@ -22,8 +23,9 @@ def legalize(model: ir.Model, *, batch: int | None, fold: bool) -> tuple[list[Po
     """
     if batch is not None:
         _fix_batch(model, batch)  # first: constructions that work along the batch need its size
-    ports = take_off_transposes(model.graph)  # Caffe's images are N, C, H, W
     static_shapes(model)  # Caffe computes no shapes
+    hoist_transposes(model)  # networks that scale their pixels first
+    ports = take_off_transposes(model.graph)  # Caffe's images are N, C, H, W
     absorb_pads(model)  # Caffe pads inside of its layers
     if fold:
         fold_batchnorm(model)  # as people do before they deploy

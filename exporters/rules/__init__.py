@@ -6,9 +6,14 @@ at and left alone, why.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Applied"]
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["Applied", "Rule", "constant"]
 
 
 @dataclass
@@ -17,3 +22,19 @@ class Applied:
 
     changed: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+
+
+Rule = Callable[[ir.Model], Applied]
+
+
+def constant(graph: ir.Graph, array: Any, name: str, like: ir.Value | None = None) -> ir.Value:
+    """Add an initializer called `name` or, where that is taken, almost so; with the metadata of `like`."""
+    while name in graph.initializers:
+        name += "_"
+    array = np.ascontiguousarray(array)
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    if like is not None:
+        value.metadata_props.update(like.metadata_props)
+    graph.register_initializer(value)
+    return value

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from exporters.rules import Applied
+from exporters.rules import Applied, constant
 from hub.canonical import layer_of, tidy
 
 __all__ = ["fold_batchnorm"]
@@ -54,8 +54,8 @@ def _fold(graph: ir.Graph, node: ir.Node) -> str:
     factor = gamma / np.sqrt(variance + epsilon)
     scaled = _scaled(linear, weight, factor)
     shift = (np.asarray(offset, np.float64).reshape(-1) - mean) * factor + beta
-    kernel = _initializer(graph, linear.inputs[1], scaled.astype(np.float32), "folded")
-    row = _initializer(graph, bias or linear.inputs[1], shift.astype(np.float32), "folded_bias")
+    kernel = constant(graph, scaled.astype(np.float32), f"{node.name}/kernel", linear.inputs[1])
+    row = constant(graph, shift.astype(np.float32), f"{node.name}/bias", linear.inputs[1])
     linear.replace_input_with(1, kernel)
     linear.resize_inputs(3)
     linear.replace_input_with(2, row)
@@ -77,15 +77,3 @@ def _scaled(linear: ir.Node, weight: Any, factor: Any) -> Any:
 def _array(value: ir.Value | None) -> Any:
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
-
-
-def _initializer(graph: ir.Graph, like: ir.Value | None, array: Any, suffix: str) -> ir.Value:
-    name = f"{like.name if like is not None else 'weight'}/{suffix}"
-    while name in graph.initializers:
-        name += "_"
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-    if like is not None:
-        value.metadata_props.update(like.metadata_props)
-    graph.register_initializer(value)
-    return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.rules import Applied
+from exporters.rules import Applied, constant
 from hub.canonical import layer_of, tidy
 
 __all__ = ["static_shapes"]
@@ -58,16 +58,7 @@ def _settle(graph: ir.Graph, node: ir.Node, index: int) -> str:
             target[0] = 0
         if node.op_type == "Reshape" and 0 in shape:
             return "its result has no elements"
-    name = f"{node.outputs[0].name}/shape"
-    while name in graph.initializers:
-        name += "_"
-    value = ir.Value(
-        name=name,
-        type=ir.TensorType(ir.DataType.INT64),
-        shape=ir.Shape([len(target)]),
-        const_value=ir.tensor(np.array(target, np.int64)),
-    )
-    graph.register_initializer(value)
+    value = constant(graph, np.array(target, np.int64), f"{node.outputs[0].name}/shape")
     node.replace_input_with(index, value)
     return ""
 
