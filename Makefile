@@ -47,9 +47,9 @@ bench: .venv/installed
 	@.venv/bin/pip install $(PIP_FLAGS) --no-deps -r tests/requirements.txt
 	@touch $@
 
+# Where a runtime cannot be installed, its tests are skipped, but in CI.
 .runtimes/installed: .venv/installed hub/runtimes.py
-	@.venv/bin/hub runtimes install caffe
-	@touch $@
+	@.venv/bin/hub runtimes install caffe && touch $@ || [ "$$CI" != true ]
 
 clean:
 	rm -rf .venv .demo .runtimes build dist *.egg-info

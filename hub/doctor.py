@@ -69,13 +69,17 @@ def _format(row: FormatRow) -> Part:
 
         reason = find_runtime(known.runner).available() or ""
         run = "no" if reason else "yes"
-    why, _, command = reason.partition(": ")
+    why, _, how = reason.partition(": ")
+    reasons, commands = [why], [how]
     states = {"read": row.read, "write": row.write}
     for verb, state in states.items():
         if state.startswith("needs "):
             states[verb] = "no"
-            why, command = why or f"it {state} to {verb}", f'pip install "{DISTRIBUTION}[{row.extra}]"'
-    return Part(row.name, _version(row.name), states["read"], states["write"], run, why, command)
+            reasons.append(f"to {verb} it, hub {state}")
+            commands.append(f'pip install "{DISTRIBUTION}[{row.extra}]"')
+    reason = "; ".join(filter(None, reasons))
+    command = " && ".join(dict.fromkeys(filter(None, commands)))
+    return Part(row.name, _version(row.name), states["read"], states["write"], run, reason, command)
 
 
 def _version(name: str) -> str:

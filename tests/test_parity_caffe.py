@@ -18,7 +18,6 @@ from caffe_nets import layer, source, write
 from conftest import need, need_runtime
 from parity_models import Weights, onnx_model, torch_module, weights
 
-from hub import runtimes
 from parity.check import check
 from parity.report import Report
 from parity.runners import LoadFailed, RunFailed, caffe
@@ -273,6 +272,30 @@ def test_nets_are_freed_and_nothing_is_left(norm: Path, tmp_path: Path) -> None:
         os.kill(int(done.stdout), 0)
 
 
+def test_a_fork_has_a_process_of_its_own(norm: Path) -> None:
+    code = (
+        "import gc, numpy, os, sys\nfrom parity.runners import caffe\n"
+        f"runner = caffe.open({str(norm)!r}); x = {{'image': numpy.ones((1, 3, 8, 7))}}\n"
+        "pid, first = caffe._SERVER.process()._process.pid, runner.run(x)['prob']\n"
+        "child = os.fork()\n"
+        "same = numpy.array_equal(runner.run(x)['prob'], first) and pid == caffe._SERVER.process()._process.pid\n"
+        "if not child: gc.collect(); sys.exit(7 if same else 0)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "assert same and numpy.array_equal(runner.run(x)['prob'], first)\n"
+    )
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_comments_in_any_encoding_and_names_in_any_language(tmp_path: Path) -> None:
+    path = write(tmp_path, source("été", 1, 2) + layer("層/1", "AbsVal", "été", "出"))
+    path.write_bytes("# 图像\n".encode("gbk") + path.read_bytes())
+    values = caffe.open(path).run({"été": -np.ones((1, 2))}, ["layer:層/1"])
+    assert list(values) == ["出", "layer:層/1"]
+
+
 def test_the_process_ends_when_nobody_uses_it(monkeypatch: pytest.MonkeyPatch, norm: Path) -> None:
     monkeypatch.setattr(sidecars, "_IDLE", 0.2)
     server = sidecars.Server(caffe._start)
@@ -323,6 +346,12 @@ def test_layers_that_read_files_or_execute_code_never_reach_caffe(text: str, mes
         caffe.open(write(tmp_path, text))
     assert message in str(error.value)
     assert caffe._SERVER.generation == generation
+
+
+def test_what_the_packaged_caffe_does_wrongly_is_refused(tmp_path: Path) -> None:
+    rest = "batch_norm_param { use_global_stats: false }"
+    with pytest.raises(LoadFailed, match="'y' normalises by the batch"):
+        caffe.open(write(tmp_path, source("x", 1, 3) + layer("y", "BatchNorm", "x", "", rest)))
 
 
 def test_layers_for_training_are_no_obstacle(tmp_path: Path) -> None:
@@ -521,7 +550,3 @@ def test_opencv_is_not_asked_where_it_is_wrong(kind: str, rest: str, message: st
     with pytest.raises(LoadFailed, match="OpenCV is known to be wrong or unable here: ") as error:
         opencv.open(write(tmp_path, source("x", 1, 3, 2, 4) + layer("y", kind, "x", "", rest)))
     assert message in str(error.value)
-
-
-def test_the_runtime_is_that_of_the_registry() -> None:
-    assert runtimes.status("caffe").python == Path(os.environ["HUB_RUNTIMES_DIR"]) / "caffe/bin/python"

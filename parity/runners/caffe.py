@@ -28,9 +28,15 @@ def open(source: Any) -> CaffeRunner:
 
     Raises:
         LoadFailed: Caffe cannot load it, in its own words; or a file is missing, or the net has layers that read
-            files or execute code.
+            files, execute code, or are wrong in this build of Caffe.
     """
-    return CaffeRunner(open_prototxt(source))
+    model = open_prototxt(source)
+    for layer in model.net.layer:
+        norm = layer.batch_norm_param
+        if norm.HasField("use_global_stats") and not norm.use_global_stats:
+            # The package lacks that branch of the code and gives numbers all the same.
+            raise LoadFailed(f"the layer {layer.name!r} normalises by the batch, which the packaged Caffe does wrongly")
+    return CaffeRunner(model)
 
 
 class CaffeRunner(Description):
@@ -110,7 +116,7 @@ class CaffeRunner(Description):
         """Load the net into the running process, and remember which process that was."""
         process = _SERVER.process()
         path = process.folder / "net.prototxt"  # the text that was checked, whatever the file holds by now
-        path.write_text(self._model.text, encoding="utf-8")
+        path.write_text(self._model.text, encoding="utf-8", errors="surrogateescape")
         weights = self._model.weights
         try:
             answer = process.ask({"open": str(path), "weights": str(weights) if weights else None})
@@ -125,8 +131,9 @@ def _start() -> Process:
     python = runtimes.status("caffe").python
     if python is None:
         raise LoadFailed(available() or "")
-    threads = {"OPENBLAS_NUM_THREADS": "1"} if "OPENBLAS_NUM_THREADS" not in os.environ else {}
-    return Process([str(python), "-E", "-s", "-B", str(runtimes.find("caffe").server)], threads, _message)
+    threads = os.environ.get("OPENBLAS_NUM_THREADS") or str(min(4, len(os.sched_getaffinity(0))))
+    command = [str(python), "-E", "-s", "-B", str(runtimes.find("caffe").server)]
+    return Process(command, {"OPENBLAS_NUM_THREADS": threads}, _message)
 
 
 _FATAL = re.compile(r"^F\d{4,8} \S+ +\d+ \S+:\d+\] (.*?)(?=\*\*\* Check failure|\Z)", re.MULTILINE | re.DOTALL)

@@ -52,7 +52,7 @@ class OpenCVRunner(Description):
         if wrong := _wrong(model.net):
             raise LoadFailed(f"OpenCV is known to be wrong or unable here: {wrong}")
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it writes what it also raises
-        files = [np.frombuffer(model.text.encode(), np.uint8)]
+        files = [np.frombuffer(model.text.encode(errors="surrogateescape"), np.uint8)]
         if model.weights is not None:
             files.append(np.fromfile(model.weights, np.uint8))
         try:

@@ -60,8 +60,9 @@ def open_prototxt(source: Any) -> Prototxt:
     """
     path, weights = _files(source)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        # Comments may be in any encoding; Caffe gets the same bytes.
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
         raise LoadFailed(f"{path.name} cannot be read: {single_line(error)}") from error
     net = _parse(path, text)
     _refuse(net)
@@ -70,8 +71,8 @@ def open_prototxt(source: Any) -> Prototxt:
 
 def _files(source: Any) -> tuple[Path, Path | None]:
     parts = [Path(source)] if isinstance(source, (str, os.PathLike)) else [Path(part) for part in source]
-    structures = [part for part in parts if part.suffix.lower() in (".prototxt", ".pt", ".txt")]
-    weights = [part for part in parts if part not in structures]
+    weights = [part for part in parts if part.suffix.lower() in (".caffemodel", ".h5")]
+    structures = [part for part in parts if part not in weights]
     if len(structures) > 1 or len(weights) > 1:
         raise LoadFailed(f"a prototxt and a caffemodel are expected, not {' and '.join(p.name for p in parts)}")
     for part in parts:

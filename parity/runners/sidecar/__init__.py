@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,8 +40,8 @@ class Process:
         environment: Mapping[str, str],
         explain: Callable[[str], str] = lambda text: "",
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="hub-")
-        self.folder = Path(self._folder.name)
+        self.folder = Path(tempfile.mkdtemp(prefix="hub-"))
+        self._remove = weakref.finalize(self, _remove, self.folder, os.getpid())
         self._explain = explain
         self._errors = open(self.folder / "stderr", "a+b")  # noqa: SIM115 (closed in close)
         # The working directory is private: a `keras.py` lying about where the user works is not Keras.
@@ -108,7 +110,7 @@ class Process:
                 with suppress(OSError):  # what a dead process did not take
                     pipe.close()
         self._errors.close()
-        self._folder.cleanup()
+        self._remove()
 
     def _give_up(self, late: threading.Event) -> None:
         late.set()
@@ -122,6 +124,12 @@ class Process:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return f"its process {how}" + (f": {' | '.join(lines[-3:])[-600:]}" if lines else "")
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove `folder`, but not from a fork of the process that owns it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Server:
