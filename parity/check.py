@@ -224,6 +224,8 @@ class Comparison:
             self.report.skipped.append(NotCompared(what, f"no single output: {joined(absent)}", "not tapped"))
         for side, position in ((reference, 0), (candidate, 1)) if self.layers else ():
             known = {pair[position] for pair in common}
+            if side.runner.grain == "parts":
+                known |= {name for name in side.runner.layers if known & {*_wholes(name)}}
             if rest := [name for name in side.runner.layers if name not in known]:
                 self.report.notes.append(f"{between}: only {side.label} has the layers {joined(rest)}")
 
@@ -236,6 +238,11 @@ def _layer_tap(name: str, side: Side, other: Side) -> str:
     if grain == "parts" and others == "whole" and not any(n.startswith(f"{name}/") for n in other.runner.layers):
         return f"exit:{name}"
     return f"layer:{name}"
+
+
+def _wholes(name: str) -> list[str]:
+    """The layers that "a/b/c" may be a part of: "a" and "a/b"."""
+    return [name[:i] for i, character in enumerate(name) if character == "/"]
 
 
 def _outputs(values: Mapping[str, Array]) -> dict[str, Array]:

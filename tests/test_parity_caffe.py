@@ -399,6 +399,12 @@ def test_an_output_as_the_source_has_it(tmp_path: Path) -> None:
     assert close_to(values["before:p"], x.transpose(0, 2, 3, 1))
     assert runner.perms == {"before:p": (0, 1, 2, 3)}, "it comes in the source's layout"
     assert values["layer:p"].shape == x.shape
+    folded = text + layer("f", "Reshape", "p", "", "reshape_param { shape { dim: 0 dim: 2 dim: 4 dim: 3 } }")
+    runner = caffe.open(write(tmp_path, headed({"outputs": {"f": {"perm": [0, 2, 3, 1]}}}, folded)))
+    values = runner.run({"x": x}, ["before:*"])
+    assert values["f"].shape == (2, 4, 3, 2)
+    assert close_to(values["before:f"], x), "it has another shape than the output, and stays as it is"
+    assert runner.perms == {}
     index = layer("i", "ArgMax", "x", "", "argmax_param { axis: 1 }")
     runner = caffe.open(write(tmp_path, headed({"outputs": {"i": {"dtype": "int64"}}}, source("x", 1, 3) + index)))
     assert runner.run({"x": [[1, 3, 2]] * np.ones((2, 1))})["i"].tolist() == [[1], [1]]
@@ -469,6 +475,7 @@ def test_layers_of_a_source_that_became_several(order: str, tmp_path: Path) -> N
     report = check(*(pair if order == "onnx first" else reversed(pair)), layers=True)
     assert report.ok, report
     assert verdicts(report) == dict.fromkeys(ALL, "ok")
+    assert not any("only" in note for note in report.notes), "conv/relu is a part of conv"
     bad = check(onnx_model(w), converted(w, tmp_path, wrong=0.1), layers=True)
     assert {name for name, verdict in verdicts(bad).items() if verdict == "mismatch"} == ALL
 

@@ -72,9 +72,9 @@ class CaffeRunner(Description):
             if (before := self._graph.before_squashing(blob)) is not None:
                 key = f"before:{name}"
                 self._before[key], self.ops[key] = before
-                rank = len(blobs[before[0].blob][1])
-                if name in model.interface.outputs and len(blobs[blob][1]) == rank:
-                    self.perms[key] = tuple(range(rank))  # it comes in the source's layout
+                shape = blobs[before[0].blob][1]
+                if name in model.interface.outputs and blobs[blob][1] == shape:
+                    self.perms[key] = tuple(range(len(shape)))  # it comes in the source's layout
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""
@@ -97,8 +97,8 @@ class CaffeRunner(Description):
             values = process.ask_arrays({"run": self._id, **request}, arrays)
         result = {name: interface.from_net(name, values[f"output {blob}"]) for blob, name in self._outputs.items()}
         for i, tap in enumerate(wanted):
-            kind, _, name = tap.partition(":")
-            result[tap] = interface.arranged(name, values[f"{i}"]) if kind == "before" else values[f"{i}"]
+            value = values[f"{i}"]
+            result[tap] = interface.arranged(tap.partition(":")[2], value) if tap in self.perms else value
         return result
 
     def close(self) -> None:

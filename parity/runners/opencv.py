@@ -94,15 +94,12 @@ class OpenCVRunner(Description):
             found = dict(zip(names, self._net.forwardAndRetrieve(names), strict=True))
         except cv2.error as error:
             raise RunFailed(single_line(error)) from error
-        values = [found[name][i].copy() for name, i in places]
-        result = {}
-        for key, value in zip((*self._outputs, *wanted), values, strict=True):
-            kind, _, name = key.partition(":")
-            if key in self._outputs:
-                value = self._interface.from_net(key, value)
-            elif kind == "before":
-                value = self._interface.arranged(name, value)
-            result[key] = value
+        values = dict(zip((*self._outputs, *wanted), (found[name][i].copy() for name, i in places), strict=True))
+        result = {name: self._interface.from_net(name, values[name]) for name in self._outputs}
+        for tap in wanted:
+            name, value = tap.partition(":")[2], values[tap]
+            moved = tap in self._before and value.shape == values[name].shape
+            result[tap] = self._interface.arranged(name, value) if moved else value
         return result
 
     def close(self) -> None:

@@ -222,7 +222,7 @@ class Interface:
     def arranged(self, name: str, array: Array) -> Array:
         """A value of the shape of the output `name` in the source's layout."""
         perm = self.outputs.get(name, _Tensor()).perm
-        return array.transpose(perm) if perm is not None and array.ndim == len(perm) else array
+        return array.transpose(perm) if perm is not None else array
 
 
 def _per_channel(numbers: Array, rank: int) -> Array:
