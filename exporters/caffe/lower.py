@@ -97,7 +97,7 @@ class Lowering(Emitter):
 
     def _define(self, node: ir.Node, results: Sequence[Blob]) -> None:
         for value, blob in zip(node.outputs, results, strict=False):
-            expected = self.shape(value)
+            expected = blob.shape if value.shape is None else self.shape(value)
             if len(expected) != blob.rank or any(
                 isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(expected, blob.shape, strict=True)
             ):

@@ -68,7 +68,11 @@ def write(
     blobs = emitter.run()
     layers = _inputs(emitter, inputs)
     tops = [layer.tops[0] for layer in layers]
-    results = {port.name: blob for port, blob in zip(outputs, blobs, strict=True)}
+    results = {}
+    for port, blob in zip(outputs, blobs, strict=True):
+        results[port.name] = blob
+        if not port.shape:  # ONNX does not say
+            port.shape = [blob.shape[i] for i in port.perm or range(blob.rank)]
     layers += finish(emitter.layers, tops, results, emitter.exits)
     net = net_message(copied.graph.name or "net", layers)
     _judge(net, dialect)
@@ -111,7 +115,7 @@ def _head(model: Model, dialect: str, inputs: Sequence[Port], outputs: Sequence[
         for kind, ports in (("inputs", inputs), ("outputs", outputs))
     }
     lines = [f"Converted from {find(model.source).title} by hub {hub.__version__}, for {DIALECTS[dialect]}."]
-    return [*lines, *_changes(inputs, outputs), f"hub: {json.dumps(changed, sort_keys=True)}"]
+    return [*lines, *_changes(inputs, outputs), f"hub: {json.dumps(changed)}"]
 
 
 def _changes(inputs: Sequence[Port], outputs: Sequence[Port]) -> list[str]:

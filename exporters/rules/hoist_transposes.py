@@ -28,6 +28,8 @@ def hoist_transposes(model: ir.Model) -> Applied:
     for node in [node for node in model.graph if node.op_type == "Transpose" and node.domain == ""]:
         if not _leads_to_input(node):
             applied.left[layer_of(node)] = "it does not lead up to an input"
+        elif node.outputs[0].is_graph_output():
+            applied.left[layer_of(node)] = "its result is an output"
         elif not node.inputs[0].is_graph_input():  # type: ignore[union-attr]
             applied.changed.append(layer_of(node))
             _hoist(model.graph, node)
@@ -72,7 +74,7 @@ def _hoist(graph: ir.Graph, node: ir.Node) -> None:
     graph.insert_before(before, turned)
     before.replace_input_with(list(before.inputs).index(source), out)
     middle.shape = ir.Shape([middle.shape[i] for i in perm])
-    node.outputs[0].replace_all_uses_with(middle, replace_graph_outputs=True)
+    node.outputs[0].replace_all_uses_with(middle)
     graph.remove(node)
     _hoist(graph, turned)
 

@@ -108,8 +108,10 @@ def prelu(emit: Emitter, x: ir.Value, slope: ir.Value) -> Blob:
     if constant is not None:
         channels = source.shape[1] if source.rank > 1 else 1
         aligned = (1,) * (source.rank - len(constant.shape)) + tuple(constant.shape)
-        flat = emit.weight(slope, "its slope").viewed(lambda a: a.reshape(-1), (constant.size,), "flat")
-        if constant.size == 1 and source.rank > 1:
+        shared = constant.size == 1 and source.rank > 1
+        shape = () if shared else (constant.size,)
+        flat = emit.weight(slope, "its slope").viewed(lambda a: a.reshape(shape), shape, "flat")
+        if shared:
             return emit.layer("PReLU", [source], source.shape, None, [flat], prelu_param={"channel_shared": True})
         if constant.size == channels and aligned[1:2] == (channels,):
             return emit.layer("PReLU", [source], source.shape, None, [flat])

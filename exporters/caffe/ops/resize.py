@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,8 +12,10 @@ from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import along, select
-from exporters.constants import Array, Constant, fold_constant
+from exporters.constants import Array, Constant
+from hub.builder import GraphBuilder
 from hub.errors import Refusal
+from hub.model import Model
 
 
 @OPS("Resize", since=11)
@@ -64,6 +67,8 @@ def resize(
     matrices = {}
     for axis in changed:
         n, m = emit.fixed((source.shape[axis], outputs[axis]), 0)
+        if coordinate_transformation_mode == "align_corners" and abs(factors.get(axis, 1.0) * n % 1) > 1e-5:
+            raise Refusal("aligned corners with a broken size, where ONNX Runtime and the standard's reference differ")
         matrices[axis] = _matrix(n, m, factors.get(axis), options)
     whole = _whole_factors(source, matrices)
     if whole is not None:
@@ -78,25 +83,17 @@ def resize(
     return source
 
 
-def _matrix(n: int, m: int, factor: float | None, options: dict[str, object]) -> Array:
-    """The (m, n) matrix of a resize from n to m, by the reference implementation of the operator."""
-    attributes = {k: v for k, v in options.items() if not (k == "antialias" and not v)}
-    node = ir.node(
-        "Resize",
-        [None, None, None, None],
-        {**attributes, "axes": [1]},  # type: ignore[dict-item]
-        num_outputs=1,
-    )
-    node.outputs[0].shape = ir.Shape([n, m])
-    identity = Constant.of(np.eye(n, dtype=np.float32))
-    if factor is not None:
-        inputs = [identity, None, Constant.of(np.array([factor], np.float32)), None]
-    else:
-        inputs = [identity, None, None, Constant.of(np.array([m], np.int64))]
-    result = fold_constant(node, inputs, 19)
-    if result is None or result[0].shape != (n, m):
-        raise Refusal(f"a resize from {n} to {m} that cannot be computed")
-    return np.ascontiguousarray(result[0].numpy().T)
+def _matrix(n: int, m: int, factor: float | None, options: dict[str, Any]) -> Array:
+    """The (m, n) matrix of a resize from n to m: what ONNX Runtime makes of the identity, row by row."""
+    graph = GraphBuilder("resize")
+    x = graph.input("x", ir.DataType.FLOAT, [1, n, 1, n])
+    by = None if factor is None else graph.constant(np.array([1, 1, 1, factor], np.float32), "scales")
+    to = graph.ints([1, n, 1, m], "sizes") if factor is None else None
+    graph.output(graph.op("Resize", x, None, by, to, **options), "y")
+    result = Model(graph.model()).run(np.eye(n, dtype=np.float32).reshape(1, n, 1, n))["y"]
+    if result.shape != (1, n, 1, m):
+        raise Refusal(f"a resize from {n} to {m} by {factor}")
+    return np.ascontiguousarray(result[0, :, 0].T)
 
 
 def _picks(matrix: Array) -> list[int] | None:
