@@ -85,6 +85,15 @@ def convert(
     ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare source, ONNX and target.")] = True,
     opset: Annotated[int | None, typer.Option("--opset", metavar="N", help="ONNX opset to write.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-O",
+            metavar="NAME=VALUE",
+            help="Option of the reader or the writer: batch=1, mean=104,117,123, dialect=bvlc, ... Repeatable.",
+        ),
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what executes code of the source, such as pickles.")
     ] = False,
@@ -94,7 +103,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Convert SRC to DST and compare the two on the same numbers."""
-    options = {} if opset is None else {"opset": opset}
+    options = _options(option or []) | ({} if opset is None else {"opset": opset})
     with terminal.progress(quiet=as_json) as progress:
         result = hub.convert(
             _source(src),
@@ -254,6 +263,33 @@ def _shapes(texts: Sequence[str]) -> dict[str, list[int | str | None]] | None:
             raise UsageError(f"--input {name} is given twice")
         shapes[name] = [int(part) if part.isdigit() else None if part == "?" else part for part in parts]
     return shapes or None
+
+
+def _options(texts: Sequence[str]) -> dict[str, Any]:
+    """`name=value` to keyword arguments: true and false, numbers, lists of them with commas, else text."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--option {text}: write it as NAME=VALUE")
+        if name in options:
+            raise UsageError(f"--option {name} is given twice")
+        parts = [_value(part.strip()) for part in value.split(",")]
+        options[name] = parts if len(parts) > 1 and all(isinstance(p, int | float) for p in parts) else _value(value)
+    return options
+
+
+def _value(text: str) -> Any:
+    """A truth value, a number, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _exit_code(report: Report) -> int:

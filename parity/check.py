@@ -14,7 +14,18 @@ from parity.golden import Recorded
 from parity.inputs import generate, given
 from parity.report import NotCompared, Report, joined
 from parity.runners import BEFORE, Array, LoadFailed, RunFailed
-from parity.sides import Contradiction, Side, arranged, failed, feeds_for, labels, matching, merged, open_side
+from parity.sides import (
+    Contradiction,
+    Side,
+    agree_on_form,
+    arranged,
+    failed,
+    feeds_for,
+    labels,
+    matching,
+    merged,
+    open_side,
+)
 
 if TYPE_CHECKING:
     from hub.formats import Format
@@ -49,6 +60,7 @@ def check(
         sides = [open_side(source, label, report, stack) for source, label in zip((a, b), names, strict=True)]
         if sides[0] is not None and sides[1] is not None:
             sides[1].judged = True
+            agree_on_form(sides[0], sides[1])
             Comparison(report, inputs, rtol, atol, layers, seed).run([sides[0], sides[1]], [(0, 1)])
     return report
 
@@ -97,6 +109,8 @@ def check_conversion(
         ]
         present = [side for side in opened if side is not None]
         middle = opened[1]
+        if opened[0] is not None:
+            opened[0].runner.as_written()  # that is what was read
         if middle is None or len(present) == 1:
             return report
         if outputs and opened[0] is not None:
@@ -211,6 +225,8 @@ class Comparison:
             key, other_key = _layer_tap(name, reference, candidate), _layer_tap(other, candidate, reference)
             if key in ours and other_key in theirs:
                 a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                if [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]:
+                    b = b.reshape(a.shape)  # axes of size 1 are no difference between layers
                 row = compare_arrays(name, a, b, rtol=self.rtol, atol=self.atol)
                 row.between, row.kind, row.op = between, "layer", reference.runner.layers.get(name, "")
                 if a.shape != b.shape and sorted(a.shape) == sorted(b.shape):

@@ -18,7 +18,18 @@ from parity.runners import Array, LoadFailed, Port, Runner, find
 if TYPE_CHECKING:
     from hub.formats import Format
 
-__all__ = ["Contradiction", "Side", "arranged", "failed", "feeds_for", "labels", "matching", "merged", "open_side"]
+__all__ = [
+    "Contradiction",
+    "Side",
+    "agree_on_form",
+    "arranged",
+    "failed",
+    "feeds_for",
+    "labels",
+    "matching",
+    "merged",
+    "open_side",
+]
 
 
 class Contradiction(UsageError):
@@ -112,6 +123,25 @@ def labels(a: Any, b: Any) -> list[str]:
 
     labels = [label(a), label(b)]
     return labels if labels[0] != labels[1] else [f"{labels[0]} (first)", f"{labels[1]} (second)"]
+
+
+def agree_on_form(first: Side, second: Side) -> None:
+    """Let files that say how their source took its inputs take them as they are written where only that fits."""
+    if _fit(first, second):
+        return
+    for side in (second, first):
+        side.runner.as_written()
+        if _fit(first, second):
+            return
+
+
+def _fit(first: Side, second: Side) -> bool:
+    """Whether the inputs of two sides can be matched."""
+    try:
+        merged([first, second], [matching(first, side, Report(title="")) for side in (first, second)])
+    except Contradiction:
+        return False
+    return True
 
 
 def matching(first: Side, side: Side, report: Report) -> dict[str, str]:

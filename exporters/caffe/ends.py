@@ -161,6 +161,8 @@ def _plain(numbers: float | Sequence[float] | None) -> float | list[float] | Non
 def _by_channel(numbers: float | Sequence[float] | None, channels: object, name: str) -> Any:
     if numbers is None:
         return None
+    if isinstance(numbers, str | bool):
+        raise UsageError(f"{name}={numbers!r}: give one number, or one for each of the {channels} channels")
     array = np.asarray(numbers, np.float32).reshape(-1)
     if array.size not in (1, channels) or not np.all(np.isfinite(array)) or (name == "scale" and np.any(array == 0)):
         raise UsageError(f"{name}={numbers!r}: give one number, or one for each of the {channels} channels")

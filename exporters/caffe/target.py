@@ -10,17 +10,12 @@ from exporters.rules.fold_batchnorm import fold_batchnorm
 from exporters.rules.hoist_transposes import hoist_transposes
 from exporters.rules.static_shapes import static_shapes
 from hub.canonical import infer_shapes
-from hub.errors import UsageError
 
 __all__ = ["legalize"]
 
 
 def legalize(model: ir.Model, *, batch: int | None, fold: bool) -> tuple[list[Port], list[Port]]:
-    """Bring a copy of a canonical model to what Caffe can say; returns its inputs and outputs.
-
-    Raises:
-        UsageError: `batch` is no size.
-    """
+    """Bring a copy of a canonical model to what Caffe can say; returns its inputs and outputs."""
     if batch is not None:
         _fix_batch(model, batch)  # first: constructions that work along the batch need its size
     static_shapes(model)  # Caffe computes no shapes
@@ -33,8 +28,6 @@ def legalize(model: ir.Model, *, batch: int | None, fold: bool) -> tuple[list[Po
 
 
 def _fix_batch(model: ir.Model, batch: int) -> None:
-    if batch < 1:
-        raise UsageError(f"batch={batch}; it is a number of samples")
     graph = model.graph
     for value in graph.inputs:
         if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):

@@ -61,6 +61,10 @@ def write(
     """
     if dialect not in DIALECTS:
         raise UsageError(f"dialect={dialect!r}; it is one of {', '.join(DIALECTS)}")
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise UsageError(f"batch={batch!r}; it is a number of samples")
+    if not isinstance(fold, bool):
+        raise UsageError(f"fold={fold!r}; it is true or false")
     copied = model.ir.clone()
     inputs, outputs = legalize(copied, batch=batch, fold=fold)
     preprocess(copied.graph, inputs, mean, scale, channel_order)

@@ -100,6 +100,10 @@ class Runner(Protocol):
         """
         ...
 
+    def as_written(self) -> None:
+        """Take and give what the file itself does, where it says how its source did."""
+        ...
+
     def close(self) -> None:
         """Free what the runner holds. It may be called twice."""
         ...
@@ -125,6 +129,9 @@ class Description:
     perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
     layout: Literal["source", "canonical"] = "source"
     grain: Literal["whole", "core", "parts"] = "whole"
+
+    def as_written(self) -> None:
+        """Take and give what the file itself does, where it says how its source did."""
 
 
 def find(name: str) -> Runtime:

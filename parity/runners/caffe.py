@@ -7,12 +7,13 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from hub import runtimes
 from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed
 from parity.runners.layergraph import Capture, Layer, LayerGraph
-from parity.runners.prototxt import Prototxt, open_prototxt
+from parity.runners.prototxt import Interface, Prototxt, open_prototxt
 from parity.runners.sidecar import Died, Process, Server
 
 __all__ = ["CaffeRunner", "available", "open"]
@@ -55,7 +56,9 @@ class CaffeRunner(Description):
             blobs = [(name, shape) for name, shape in net["blobs"]]
             self._graph = LayerGraph(Layer(*layer) for layer in net["layers"])
             # Caffe gives the outputs in alphabetical order.
+            said = list(model.interface.outputs)
             outputs = sorted(net["outputs"], key=self._graph.order)
+            outputs.sort(key=lambda blob: said.index(blobs[blob][0]) if blobs[blob][0] in said else len(said))
             self._outputs: dict[int, str] = {blob: blobs[blob][0] for blob in outputs}
             inputs = dict(blobs[blob] for blob in net["inputs"])
             model.interface.check(inputs, dict(blobs[blob] for blob in outputs))
@@ -63,6 +66,7 @@ class CaffeRunner(Description):
             self.close()
             raise
         super().__init__("caffe", runtimes.status("caffe").version, layout="canonical", grain="parts")
+        self._shapes = inputs
         self.inputs = [model.interface.port(name, shape) for name, shape in inputs.items()]
         self.layers = self._graph.types
         self._before: dict[str, Capture] = {}
@@ -75,6 +79,12 @@ class CaffeRunner(Description):
                 shape = blobs[before[0].blob][1]
                 if name in model.interface.outputs and blobs[blob][1] == shape:
                     self.perms[key] = tuple(range(len(shape)))  # it comes in the source's layout
+
+    def as_written(self) -> None:
+        """Take and give what the net does, whatever its text says of its source."""
+        self._model = replace(self._model, interface=Interface())
+        self.inputs = [Interface().port(name, shape) for name, shape in self._shapes.items()]
+        self.perms.clear()
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed, need, single_line
 from parity.runners.layergraph import Capture, Layer, LayerGraph
-from parity.runners.prototxt import Prototxt, open_prototxt
+from parity.runners.prototxt import Interface, Prototxt, open_prototxt
 
 __all__ = ["OpenCVRunner", "available", "open"]
 
@@ -68,6 +68,7 @@ class OpenCVRunner(Description):
         if len(set(self._names)) < len(layers):
             raise LoadFailed("OpenCV gives two of its layers the same name")
         shapes = _inputs(model.net)
+        self._shapes = shapes
         self.inputs = [model.interface.port(name, shape) for name, shape in shapes.items()]
         self.layers = self._graph.types
         self._outputs = _outputs(layers)
@@ -77,6 +78,12 @@ class OpenCVRunner(Description):
             self.ops[blob] = layers[at.layer].type
             if (before := self._graph.before_squashing(blob)) is not None:
                 self._before[f"before:{blob}"], self.ops[f"before:{blob}"] = before
+
+    def as_written(self) -> None:
+        """Take and give what the net does, whatever its text says of its source."""
+        self._interface = Interface()
+        self.inputs = [Interface().port(name, shape) for name, shape in self._shapes.items()]
+        self.perms.clear()
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""
