@@ -37,7 +37,7 @@ def build(
         InvalidModel: the net does not fit together, or weights are missing.
         UsageError: one of `outputs` or `shapes` does not exist.
     """
-    resolved = resolve(layers, shapes)
+    resolved = resolve(layers, shapes, others)
     chosen = {name: _find(name, resolved) for name in dict.fromkeys(outputs)} or _named(resolved.outputs)
     if not chosen:
         raise InvalidModel("the net has no outputs: its layers give nothing, or nothing that is left at inference")
@@ -120,6 +120,22 @@ class _Walker:
         for ref in dict.fromkeys(refs):
             shape = shape_of(ref, self.shapes, self.others, self.channels(ref, layers))
             self.values[ref] = self.builder.input(ref.blob, ir.DataType.FLOAT, shape)
+            self.warn_of_transform(ref)
+
+    def warn_of_transform(self, ref: Ref) -> None:
+        """What a data layer did to its data before the net saw them is not part of the net."""
+        candidates = [ref.layer] if ref.layer is not None else self.others
+        for layer in candidates:
+            if layer.type in DATA and ref.blob in list(layer.message.top)[:1]:
+                param = layer.message.transform_param
+                done = [
+                    field.name for field, _ in param.ListFields() if field.name in ("scale", "mean_file", "mean_value")
+                ]
+                if done:
+                    self.warnings.append(
+                        f"{layer} changes its data by {', '.join(done)}; the input {ref.blob!r} takes data so changed"
+                    )
+                return
 
     def channels(self, ref: Ref, layers: Sequence[Layer]) -> int | None:
         """How many channels the weights of the convolutions that read `ref` are for."""
@@ -182,11 +198,12 @@ class _Walker:
     def output(self, blob: str, ref: Ref) -> None:
         """Make the result an output of the graph, called as its blob."""
         value = self.values[ref]
+        if value in self.builder.inputs:
+            raise UsageError(f"{blob!r} is an input, not an output")
         if any(blob == taken.name for taken in self.builder.inputs) or blob in self.builder.initializers:
-            name = self.builder.unique(blob)
-            self.warnings.append(f"the output {blob!r} is called {name!r}: an input or a weight has that name")
-            blob = name
-            self.builder.rename(value, self.builder.unique(f"{blob}/inner"))
+            self.builder.rename(value, blob)
+            self.warnings.append(f"the output {blob!r} is called {value.name!r}: an input or a weight has that name")
+            blob = value.name or blob
         node = value.producer()
         main = self.mains.get(node) if node is not None else None
         result = self.builder.output(value, blob)

@@ -186,10 +186,11 @@ class Resolved:
     warnings: list[str]
 
 
-def resolve(layers: Sequence[Layer], inputs: Iterable[str]) -> Resolved:
+def resolve(layers: Sequence[Layer], inputs: Iterable[str], others: Sequence[Layer] = ()) -> Resolved:
     """Find the producer of every bottom, and turn a net that trains into one that infers.
 
     `inputs`: names of blobs that may come from outside.
+    `others`: layers that are not in the net at TEST; what they read from somewhere comes from outside as well.
 
     Raises:
         InvalidModel: a bottom that nothing produces; a top that two layers produce.
@@ -199,6 +200,10 @@ def resolve(layers: Sequence[Layer], inputs: Iterable[str]) -> Resolved:
     producers: dict[str, Ref] = {}
     available: dict[str, Ref] = {}
     labels: set[Ref] = set()
+    for layer in others:
+        if layer.type in DATA:
+            known.update(layer.message.top)
+            labels.update(Ref(blob) for blob in layer.message.top[1:])
     kept: list[Layer] = []
     dropped: list[str] = []
     for position, layer in enumerate(layers):

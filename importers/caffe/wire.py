@@ -155,7 +155,7 @@ class WeightFile:
             yield number, kind, start, inner, position
 
     def _layer(self, number: int, start: int, end: int) -> tuple[RawLayer, int]:
-        what = f"layer {len(self.layers)} (at byte {start})"
+        what = f"layer {len(self.layers)}"
         head = bytearray()
         blobs: list[tuple[int, int]] = []
         for inner_number, kind, begin, inner, stop in self._fields(start, end, what):
@@ -174,9 +174,16 @@ class WeightFile:
 
     def _parse(self, kind: Any, data: bytes, what: str, offset: int) -> Any:
         try:
-            return kind.FromString(data)
+            message = kind.FromString(data)
         except (DecodeError, ValueError) as error:
             raise InvalidModel(f"{self.path} is damaged at byte {offset}: {what}: {error}") from error
+        for descriptor, value in message.ListFields():
+            if descriptor.type == descriptor.TYPE_STRING:
+                texts = [value] if isinstance(value, str | bytes) else value
+                if not all(isinstance(text, str) for text in texts):  # protobuf gives bytes as they are
+                    where = f"{self.path} is damaged at byte {offset}"
+                    raise InvalidModel(f"{where}: {what}: its {descriptor.name} is not text")
+        return message
 
     def _blob(self, start: int, end: int, what: str) -> Blob:
         what = f"{what} (at byte {start})"

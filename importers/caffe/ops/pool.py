@@ -95,7 +95,7 @@ def pooling(
         )
         kernel = [kernel_size or 0] * 2 if kernel_size is not None else [kernel_h or 0, kernel_w or 0]
     pads = [pad, pad] if pad else [pad_h, pad_w]
-    strides = [stride or 1] * 2 if stride_h is None else [stride_h, stride_w or 0]
+    strides = [1 if stride is None else stride] * 2 if stride_h is None else [stride_h, stride_w or 0]
     caffe.require(not (pad and (pad_h or pad_w)), "pad is given twice")
     caffe.require(stride is None or (stride_h is None and stride_w is None), "stride is given twice")
     caffe.require((stride_h is None) == (stride_w is None), "stride_h and stride_w belong together")
