@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
 
 import hub
 from exporters.caffe.ends import Port, preprocess
@@ -14,6 +16,7 @@ from exporters.caffe.finish import finish
 from exporters.caffe.lower import Lowering
 from exporters.caffe.net import Layer
 from exporters.caffe.target import legalize
+from hub.canonical import PERMUTATION, layer_of
 from hub.errors import HubError, Refusal, UnsupportedOps, UsageError
 from hub.formats import find
 from hub.schemas.caffe import DIALECTS, dialect_of
@@ -81,7 +84,7 @@ def write(
     net = net_message(copied.graph.name or "net", layers)
     _judge(net, dialect)
     prototxt, weights = dst.with_suffix(".prototxt"), dst.with_suffix(".caffemodel")
-    write_prototxt(prototxt, net, _head(model, dialect, inputs, outputs))
+    write_prototxt(prototxt, net, _head(model, dialect, inputs, outputs, _turned(model, copied)))
     write_weights(weights, net, layers)
     paths = [prototxt, weights] if dst.suffix != ".caffemodel" else [weights, prototxt]
     return Written(paths, [*_changes(inputs, outputs), *emitter.said()])
@@ -112,12 +115,34 @@ def _judge(net: object, dialect: str) -> None:
         raise HubError(f"the net is not {DIALECTS[dialect]}: it needs {DIALECTS.get(needed or '', 'several dialects')}")
 
 
-def _head(model: Model, dialect: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> list[str]:
+def _turned(model: Model, legal: ir.Model) -> dict[str, list[int]]:
+    """By source layer, the way back from the layout that legalization gave its values to the one before."""
+    before = {value.name: value for node in model.ir.graph for value in node.outputs}
+    ends = {layer_of(node): node.op_type for node in model.ir.graph}
+    turned = {}
+    for node in legal.graph:
+        if ends.get(layer_of(node)) == "Transpose":
+            continue  # it left the layer in the net's layout then, too
+        perm, known = node.outputs[0].metadata_props.get(PERMUTATION), before.get(node.outputs[0].name)
+        if perm is not None and known is not None and known.metadata_props.get(PERMUTATION) != perm:
+            turned[layer_of(node)] = [int(i) for i in perm.split(",")]
+    return turned
+
+
+def _head(
+    model: Model,
+    dialect: str,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    turned: Mapping[str, list[int]],
+) -> list[str]:
     """The comments at the top: for people, and one line for programs."""
-    changed = {
+    changed: dict[str, Any] = {
         kind: {port.name: port.to_dict() for port in ports}
         for kind, ports in (("inputs", inputs), ("outputs", outputs))
     }
+    if turned:
+        changed["layers"] = {name: {"perm": perm} for name, perm in turned.items()}
     lines = [f"Converted from {find(model.source).title} by hub {hub.__version__}, for {DIALECTS[dialect]}."]
     return [*lines, *_changes(inputs, outputs), f"hub: {json.dumps(changed)}"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from exporters.rules import Applied, constant
-from hub.canonical import layer_of, tidy
+from hub.canonical import PERMUTATION, layer_of, tidy
 
 __all__ = ["hoist_transposes"]
 
@@ -74,6 +74,9 @@ def _hoist(graph: ir.Graph, node: ir.Node) -> None:
     graph.insert_before(before, turned)
     before.replace_input_with(list(before.inputs).index(source), out)
     middle.shape = ir.Shape([middle.shape[i] for i in perm])
+    back = middle.metadata_props.get(PERMUTATION)
+    order = [int(i) for i in back.split(",")] if back else range(rank)
+    middle.metadata_props[PERMUTATION] = ",".join(str(perm.index(i)) for i in order)
     node.outputs[0].replace_all_uses_with(middle)
     graph.remove(node)
     _hoist(graph, turned)

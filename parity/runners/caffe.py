@@ -108,7 +108,9 @@ class CaffeRunner(Description):
         result = {name: interface.from_net(name, values[f"output {blob}"]) for blob, name in self._outputs.items()}
         for i, tap in enumerate(wanted):
             value = values[f"{i}"]
-            result[tap] = interface.arranged(tap.partition(":")[2], value) if tap in self.perms else value
+            result[tap] = (
+                interface.arranged(tap.partition(":")[2], value) if tap in self.perms else interface.tapped(tap, value)
+            )
         return result
 
     def close(self) -> None:

@@ -76,8 +76,14 @@ class LayerGraph:
             group = sorted([*group, *(i for other, i in self.index.items() if other.startswith(f"{name}/"))])
         if kind == "core" and self.layers[group[0]].type in _COMPUTING:
             group = [*takewhile(lambda i: self.layers[i].type in _COMPUTING, group)]
-        tops = self.layers[group[-1]].tops
+        tops = self._unsilenced(group[-1])
         return Capture(group[-1], tops[0]) if len(tops) == 1 else None
+
+    def _unsilenced(self, position: int) -> list[Any]:
+        """The tops of a layer that are not only there to be silenced, as what a Slice cuts off is."""
+        following = self.layers[position + 1 :]
+        users = [{layer.type for layer in following if top in layer.bottoms} for top in self.layers[position].tops]
+        return [top for top, used in zip(self.layers[position].tops, users, strict=True) if used != {"Silence"}]
 
     def before_squashing(self, blob: Any) -> tuple[Capture, str] | None:
         """What goes into the squashing layer that an output comes from, if a layer computes it, and the

@@ -36,6 +36,7 @@ _REFUSED_V1 = {
     29: "MemoryData",
 }
 _HEADER = re.compile(r"#\s*hub:\s*(.*)")
+_KINDS = ("inputs", "outputs", "layers")
 _TRAIN = 0
 
 
@@ -138,11 +139,13 @@ class Interface:
     A net takes and gives float32 in its own layout. The source's input becomes the net's by
     `transpose(perm)`, then the reversal of axis 1 with `reverse_channels`, then `/ scale + mean`
     (numbers, or one per entry of axis 1); the net's output becomes the source's by `transpose(perm)`
-    and a cast to `dtype`. `shape` and `dtype` are the source's.
+    and a cast to `dtype`. `shape` and `dtype` are the source's. What leaves one of the `layers` becomes
+    the source's in the same way.
     """
 
     inputs: Mapping[str, _Tensor] = field(default_factory=dict)
     outputs: Mapping[str, _Tensor] = field(default_factory=dict)
+    layers: Mapping[str, _Tensor] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: str) -> Interface:
@@ -157,7 +160,7 @@ class Interface:
             if match := _HEADER.match(line.strip()):
                 try:
                     data = json.loads(match[1])
-                    return cls(*({n: _tensor(v) for n, v in data.get(k, {}).items()} for k in ("inputs", "outputs")))
+                    return cls(*({n: _tensor(v) for n, v in data.get(k, {}).items()} for k in _KINDS))
                 except (ValueError, TypeError, AttributeError, RecursionError) as error:
                     raise LoadFailed(f"its line '# hub: ...' is malformed: {single_line(error)}") from error
         return cls()
@@ -221,8 +224,16 @@ class Interface:
 
     def arranged(self, name: str, array: Array) -> Array:
         """A value of the shape of the output `name` in the source's layout."""
-        perm = self.outputs.get(name, _Tensor()).perm
-        return array.transpose(perm) if perm is not None else array
+        return _transposed(array, self.outputs.get(name))
+
+    def tapped(self, tap: str, array: Array) -> Array:
+        """What leaves the layer of the tap "exit:NAME", in the source's layout."""
+        return _transposed(array, self.layers.get(tap.partition(":")[2]))
+
+
+def _transposed(array: Array, known: _Tensor | None) -> Array:
+    perm = None if known is None else known.perm
+    return array.transpose(perm) if perm is not None and len(perm) == array.ndim else array
 
 
 def _per_channel(numbers: Array, rank: int) -> Array:
