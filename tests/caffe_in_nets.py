@@ -90,14 +90,14 @@ def parsed(text: str) -> Any:
 
 
 def layer_values(model: hub.Model, feeds: Feeds) -> dict[str, np.ndarray]:
-    """What every layer gives, by `LAYER` for the first top and `LAYER:1` and so on for others, in ONNX Runtime."""
+    """What every layer of one top gives, in ONNX Runtime."""
     from hub.model import session
 
     made: dict[str, str] = {}
     for node in model.ir.graph:
         layer = node.metadata_props["hub.layer"]
-        if node.name == layer:
-            made.update({layer if i == 0 else f"{layer}:{i}": str(v.name) for i, v in enumerate(node.outputs)})
+        if node.name == layer and len(node.outputs) == 1:
+            made[layer] = str(node.outputs[0].name)
     opened = session(model.ir, taps=list(made.values()))
     names = [value.name for value in opened.get_outputs()]
     values = dict(zip(names, opened.run(None, dict(feeds)), strict=True))

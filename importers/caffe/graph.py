@@ -13,6 +13,7 @@ from hub.model import Model
 from importers.caffe import ops  # noqa: F401  (registers the layers)
 from importers.caffe.inputs import Shapes, shape_of
 from importers.caffe.layers import Context, Weights, apply, bind
+from importers.caffe.memory import Overwritten, overwritten
 from importers.caffe.net import DATA, Layer, Ref, Resolved, resolve
 
 __all__ = ["build"]
@@ -42,6 +43,7 @@ def build(
     if not chosen:
         raise InvalidModel("the net has no outputs: its layers give nothing, or nothing that is left at inference")
     walker = _Walker(name, resolved, others, weights, shapes)
+    walker.stale = {entry.reader: entry for entry in overwritten(resolved.layers)}
     walker.walk(_needed(resolved.layers, chosen.values()))
     walker.check_weights()
     for blob, ref in chosen.items():
@@ -91,6 +93,7 @@ class _Walker:
         self.values: dict[Ref, ir.Value] = {}
         self.refused: list[tuple[str, str, Refusal]] = []
         self.mains: dict[ir.Node, str] = {}
+        self.stale: dict[Layer, Overwritten] = {}
         self.with_weights = 0
 
     def walk(self, layers: Sequence[Layer]) -> None:
@@ -150,6 +153,7 @@ class _Walker:
         label = layer.name[:200] if layer.line is None else f"{layer.name[:200]} (line {layer.line})"
         context = Context(self.builder, layer, self.weights, self.warnings)
         try:
+            self.check_memory(layer)
             if any(ref not in self.values for ref in layer.bottoms):
                 bind(layer)  # behind a refused layer only its own parameters can be judged
                 return
@@ -177,6 +181,16 @@ class _Walker:
             self.settle(results[0], layer.name)
         for index, (blob, value) in enumerate(zip(layer.message.top, results, strict=True)):
             self.values[Ref(blob, layer, index)] = value
+
+    def check_memory(self, layer: Layer) -> None:
+        """Refuse a layer that would read numbers which another has changed in the same memory."""
+        if layer in self.stale:
+            blob, writer = self.stale[layer].blob, self.stale[layer].writer
+            raise Refusal(
+                f"it reads {blob[:60]!r} after {writer} has written over it: a layer that works in place changes what "
+                "Flatten, Reshape and Split made of the same memory",
+                f"give the top of {writer.name[:60]!r} a name of its own",
+            )
 
     def settle(self, value: ir.Value, name: str) -> None:
         """What a layer gives is called as the layer is."""

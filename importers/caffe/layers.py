@@ -332,6 +332,7 @@ def apply(context: Context, bottoms: Sequence[ir.Value]) -> list[ir.Value]:
     for value in values:
         count = 1
         for size in context.shape(value):
+            context.require(size is None or size > 0, f"a top of the shape {context.shape(value)} has no numbers")
             count *= 1 if size is None else size
         context.require(count <= MOST_NUMBERS, f"a top of {count} numbers is more than Caffe holds")
     return values

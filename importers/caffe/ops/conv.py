@@ -59,6 +59,12 @@ def _window(
     return size, step, margin, rate
 
 
+def _check_fits(caffe: Context, x: ir.Value, size: Sequence[int], margin: Sequence[int], rate: Sequence[int]) -> None:
+    for given, k, p, d in zip(caffe.shape(x)[2:], size, margin, rate, strict=True):
+        fits = given is None or given + 2 * p >= (k - 1) * d + 1
+        caffe.require(fits, f"a kernel of {(k - 1) * d + 1} does not fit into {given} numbers and pads of {p}")
+
+
 def _attributes(step: Sequence[int], margin: Sequence[int], rate: Sequence[int], group: int) -> dict[str, Any]:
     return {
         "strides": list(step) if any(s != 1 for s in step) else None,
@@ -102,6 +108,7 @@ def convolution(
         )  # fmt: skip
         caffe.require(caffe.size(x, 1) == channels, "its bottoms have different channels")
         found = caffe.weights(weight=(num_output, channels // group, *size), bias=(num_output,) if bias_term else None)
+        _check_fits(caffe, x, size, margin, rate)
         attributes = _attributes(step, margin, rate, group)
         results.append(caffe.op("Conv", x, found["weight"], found.get("bias"), kernel_shape=size, **attributes))
     return results
@@ -166,6 +173,7 @@ def im2col(
     size, step, margin, rate = _window(
         caffe, x, kernel_size, (kernel_h, kernel_w), stride, (stride_h, stride_w), pad, (pad_h, pad_w), dilation, axis
     )
+    _check_fits(caffe, x, size, margin, rate)
     channels, count = caffe.size(x, 1), math.prod(size)
     if channels * count * count > MOST_PATCHES:
         raise Refusal(f"patches of {count} numbers in {channels} channels are too many")

@@ -146,7 +146,7 @@ def mvn(
     across_channels: bool = False,
     eps: float = 9.999999717180685e-10,
 ) -> ir.Value:
-    """(x - mean) / (deviation + eps), of each channel or of all."""
+    """(x - mean) / (deviation + eps), of each channel or of all; what it gives has four axes."""
     rank = caffe.rank(x)
     caffe.require(rank <= 4, f"its bottom has {rank} axes, 4 at most are supported by Caffe")
     axes = caffe.ints(list(range(1 if across_channels else 2, rank)), "axes")
@@ -154,6 +154,13 @@ def mvn(
         raise Refusal("there is nothing to normalize over")
     centered = caffe.op("Sub", x, caffe.op("ReduceMean", x, axes, keepdims=1))
     if not normalize_variance:
-        return centered
+        return _four_axes(caffe, centered)
     variance = caffe.op("ReduceMean", caffe.op("Mul", centered, centered), axes, keepdims=1)
-    return caffe.op("Div", centered, caffe.op("Add", caffe.op("Sqrt", variance), caffe.constant(eps, "eps")))
+    deviation = caffe.op("Add", caffe.op("Sqrt", variance), caffe.constant(eps, "eps"))
+    return _four_axes(caffe, caffe.op("Div", centered, deviation))
+
+
+def _four_axes(caffe: Context, x: ir.Value) -> ir.Value:
+    """With ones behind, where there are fewer."""
+    rank = caffe.rank(x)
+    return x if rank == 4 else caffe.reshape(x, [0] * rank + [1] * (4 - rank))
