@@ -118,8 +118,8 @@ def max_pooling(rng: Rng) -> tuple[Build, list[int]]:
 @case
 def average_pooling(rng: Rng) -> tuple[Build, list[int]]:
     shape, options = _pool(rng, pick(rng, 1, 2, 2, 2, 3))
-    include = pick(rng, 0, 1)
-    return lambda g, x: g.op("AveragePool", x[0], count_include_pad=include, **options), shape
+    include, ceil = pick(rng, 0, 1), pick(rng, 0, 0, 1)
+    return lambda g, x: g.op("AveragePool", x[0], count_include_pad=include, ceil_mode=ceil, **options), shape
 
 
 @case

@@ -6,6 +6,7 @@ python -m tools.tables [--check]
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.torch.ops.table import OPS as TORCH_OPS
-from hub.formats import all_formats
+from hub.formats import Format, all_formats
 from importers.caffe.layers import LAYERS as CAFFE_LAYERS
 from importers.caffe.net import DATA, DROPPED, LOSSES
 from importers.keras.layers import LAYERS, OPERATIONS
@@ -88,6 +89,31 @@ def torch_operators() -> str:
     return "\n".join(lines) + "\n"
 
 
+def caffe_operators() -> str:
+    """ONNX operators that the Caffe exporter can say, and how."""
+    import exporters.caffe.ops  # noqa: F401  (registers them)
+    from exporters.caffe.ops.table import APPROXIMATE
+    from exporters.caffe.ops.table import OPS as CAFFE_OPS
+
+    lines = [
+        "# ONNX operators in Caffe",
+        "",
+        NOTE,
+        "",
+        "In layers of plain Caffe 1.0, in float32. Exact means: up to the rounding of float32, for finite numbers. An "
+        "attribute that is not listed is refused unless it has its default; an operator that is not listed is "
+        "refused by name. How ONNX's own cases fare in the real Caffe: [conformance](conformance.md).",
+        "",
+        "| operator | since | attributes | exact | how |",
+        "| --- | ---: | --- | --- | --- |",
+    ]
+    for entry in CAFFE_OPS:
+        exact = APPROXIMATE.get(entry.op, "yes")
+        keywords, how = _keywords(entry.function), _remark(entry.function)
+        lines.append(f"| {entry.op} | {entry.since} | {keywords} | {exact} | {how} |")
+    return "\n".join(lines) + "\n"
+
+
 def formats() -> str:
     """Sources and targets."""
     lines = [
@@ -95,15 +121,27 @@ def formats() -> str:
         "",
         NOTE,
         "",
-        "| format | names | read from | written to | extra |",
-        "| --- | --- | --- | --- | --- |",
+        "Options are keywords of `hub.load`, `hub.save` and `hub.convert`, on the command line `--option name=value`.",
+        "",
+        "| format | names | read from | written to | options of the reader | options of the writer | extra |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for known in all_formats():
         reads = " ".join(f"`{suffix}`" for suffix in known.reads) if known.reader else "not yet"
         writes = " ".join(f"`{suffix}`" for suffix in known.writes) if known.writer else "not yet"
         names = ", ".join(f"`{name}`" for name in (known.name, *known.aliases))
-        lines.append(f"| {known.title} | {names} | {reads} | {writes} | {known.extra or ''} |")
+        options = " | ".join(_options(known, kind) for kind in ("reader", "writer"))
+        lines.append(f"| {known.title} | {names} | {reads} | {writes} | {options} | {known.extra or ''} |")
     return "\n".join(lines) + "\n"
+
+
+def _options(known: Format, kind: str) -> str:
+    reference = getattr(known, kind)
+    if reference is None or any(importlib.util.find_spec(module) is None for module in known.needs(kind)):
+        return ""
+    common = {"inputs", "outputs", "trust"}  # of every reader
+    names = [f"`{p.name}`" for p in inspect.signature(known.load(kind)).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return ", ".join(name for name in names if name.strip("`") not in common)
 
 
 def tolerances() -> str:
@@ -130,6 +168,7 @@ def _remark(function: Callable[..., Any]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "keras-layers.md": keras_layers,
     "caffe-layers.md": caffe_layers,
+    "caffe-ops.md": caffe_operators,
     "torch-ops.md": torch_operators,
     "formats.md": formats,
     "tolerances.md": tolerances,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from exporters.caffe.net import Blob, Layer
@@ -21,14 +21,15 @@ def finish(
 ) -> list[Layer]:
     """The layers of the finished net, all named; the blobs of `outputs` bear their names.
 
-    A blob that something else uses too, or that is an input, is given out through a Split: in Caffe only
-    what no layer uses is an output. What nothing uses is silenced, for the same reason.
+    A blob that something else uses too, that is an input or is given out twice is given out through Splits: in
+    Caffe only what no layer uses is an output. What nothing uses is silenced, for the same reason.
     """
     result = _used(layers, outputs.values())
     names: dict[Blob, str] = {}
     consumed = {bottom for layer in result for bottom in layer.bottoms}
+    given = Counter(outputs.values())
     for name, blob in outputs.items():
-        if blob in consumed or blob in inputs or blob in names:
+        if blob in consumed or blob in inputs or given[blob] > 1:
             split = Layer("Split", [blob], [], source=blob.layer.source if blob.layer else "", role="output")
             split.tops = [Blob(blob.shape, split)]
             result.append(split)

@@ -92,6 +92,7 @@ class Lowering(Emitter):
                 self.known.update(zip(node.outputs, folded, strict=True))
                 return
         self._check_types(node)
+        self._follow_open_sizes(node)
         result = OPS.bind(node, self.opsets.get(node.domain, 1))(self)
         self._define(node, result if isinstance(result, list) else [result])
 
@@ -103,7 +104,31 @@ class Lowering(Emitter):
             ):
                 raise Refusal(f"its result has the shape {list(blob.shape)} here and {list(expected)} in ONNX")
             self.known[value] = blob
+            value.shape = ir.Shape(blob.shape)
             self.exits[layer_of(node)] = blob
+
+    def _follow_open_sizes(self, node: ir.Node) -> None:
+        """Name open sizes of what a node gives as those of its inputs are by now.
+
+        Shape inference gives a size that it cannot follow, such as that of a batch through a Resize or a Tile, a
+        name of its own; the layers know better.
+        """
+        shapes = [value.shape for value in node.outputs]
+        if any(shape is None for shape in shapes) or all(isinstance(d, int) for shape in shapes for d in shape or ()):
+            return
+        try:
+            found = infer(node)
+        except HubError:
+            return
+        for value, before in zip(node.outputs, shapes, strict=True):
+            after = found.get(value.name or "")
+            if before is None or after is None or len(after) != len(before):
+                continue
+            named = [
+                new if isinstance(new, ir.SymbolicDim) and new.value is not None and not isinstance(old, int) else old
+                for old, new in zip(before, after, strict=True)
+            ]
+            value.shape = ir.Shape(named)
 
     def _check_types(self, node: ir.Node) -> None:
         for value in [*node.inputs, *node.outputs]:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
-from exporters.caffe.ops.table import OPS
+from exporters.caffe.ops.table import APPROXIMATE, OPS
 from exporters.caffe.primitives import copy, eltwise, filled, power, reduce, tile, unary
 from hub.errors import Refusal
 
@@ -232,16 +232,16 @@ def step(emit: Emitter, x: Blob, threshold: float, role: str | None = None) -> B
 
 @OPS("Erf")
 def erf(emit: Emitter, x: ir.Value) -> Blob:
-    """See `_erf`."""
+    """Abramowitz and Stegun 7.1.26, of AbsVal, Power, Exp, Threshold and Eltwise."""
     return _erf(emit, emit.blob(x))
 
 
 def _erf(emit: Emitter, x: Blob, role: str | None = None) -> Blob:
-    """Abramowitz and Stegun 7.1.26, whose error is below 1.5e-7 (3e-7 in float32):
+    """Abramowitz and Stegun 7.1.26, whose error is below 1.5e-7, and 3e-7 in float32:
 
     erf(x) = sign(x) (1 - (a1 t + a2 t^2 + a3 t^3 + a4 t^4 + a5 t^5) exp(-x^2)), t = 1 / (1 + 0.3275911 |x|).
     """
-    emit.approximate("the error function is said by a formula with an error of 3e-7")
+    emit.approximate(APPROXIMATE["Erf"])
     coefficients = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
     magnitude = unary(emit, x, "AbsVal", "abs")
     t = power(emit, magnitude, -1, 0.3275911, 1, "t")

@@ -91,7 +91,7 @@ def conv(
     pads: list[int] | None,
     strides: list[int] | None,
 ) -> Blob:
-    """Convolution of 1 to 3 spatial axes; dilated and grouped as they are, unequal pads as above."""
+    """Convolution; unequal pads by zeros in the kernel, or by larger pads and a Slice."""
     source, weight = emit.blob(x), emit.weight(w, "its kernel")
     sizes, kernel, stride, dilation = _geometry(emit, source, weight, strides, dilations)
     count = len(kernel)

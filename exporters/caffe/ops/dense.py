@@ -91,7 +91,7 @@ def _bias(emit: Emitter, c: ir.Value | None, outputs: int, factor: float) -> Con
 
 @OPS("MatMul")
 def matmul(emit: Emitter, a: ir.Value, b: ir.Value) -> Blob:
-    """InnerProduct by a constant matrix, with the bias that the same layer adds; else see `_batched`."""
+    """InnerProduct by a constant matrix, with the bias that the same layer adds; else Tile, Scale and a sum."""
     left, right = emit.constant(a), emit.constant(b)
     if left is None and right is not None and len(right.shape) <= 2:
         x = emit.blob(a)
@@ -102,9 +102,10 @@ def matmul(emit: Emitter, a: ir.Value, b: ir.Value) -> Blob:
             x = reshape(emit, x, (1, *x.shape), "axes")
         bias, follower = _following_bias(emit, weight.shape[1])
         result = inner_product(emit, x, weight.transposed(), bias, x.rank - 1)
+        result = reshape(emit, result, emit.result(), "shape")
         if follower is not None:
             emit.absorbed[follower] = result
-        return reshape(emit, result, emit.result(), "shape")
+        return result
     blobs = [emit.blob(v) for v in (a, b)]
     if left is not None and len(left.shape) == 2 and blobs[1].rank >= 2:
         return along(emit, blobs[1], blobs[1].rank - 2, emit.weight(a, "its matrix").numpy())

@@ -71,7 +71,7 @@ def layer_normalization(
     epsilon: float,
     stash_type: int,
 ) -> Blob:
-    """See `_moments`, then a Scale."""
+    """(x - mean) (variance + epsilon) ** -0.5 by Reduction, Bias, Power and Scale, then a Scale."""
     source = emit.blob(x)
     axis %= source.rank
     if axis == 0:
@@ -91,7 +91,7 @@ def layer_normalization(
 
 @OPS("InstanceNormalization")
 def instance_normalization(emit: Emitter, x: ir.Value, gamma: ir.Value, beta: ir.Value, *, epsilon: float) -> Blob:
-    """See `_moments`, over the spatial axes, then a Scale by channel."""
+    """As LayerNormalization, over the spatial axes, then a Scale by channel."""
     source = emit.blob(x)
     result = _moments(emit, source, 2, epsilon)
     return scale(emit, result, emit.weight(gamma, "a weight"), 1, emit.weight(beta, "a weight"), "")
@@ -101,7 +101,7 @@ def instance_normalization(emit: Emitter, x: ir.Value, gamma: ir.Value, beta: ir
 def group_normalization(
     emit: Emitter, x: ir.Value, gamma: ir.Value, beta: ir.Value, *, epsilon: float, num_groups: int, stash_type: int
 ) -> Blob:
-    """See `_moments`, over the channels of a group and the spatial axes, then a Scale by channel."""
+    """As LayerNormalization, over the channels of a group and the spatial axes, then a Scale by channel."""
     source = emit.blob(x)
     per_group = elements(emit.fixed(source.shape)) // num_groups
     grouped = reshape(emit, source, (source.shape[0], num_groups, per_group), "groups")

@@ -41,8 +41,8 @@ def max_pool(
     strides: list[int] | None,
     storage_order: int,
 ) -> Blob:
-    """See above; over three axes it is a pooling over two and then one over the third."""
-    return _pool(emit, emit.blob(x), "MAX", kernel_shape, strides, dilations, pads, False)
+    """Pooling MAX, and Slice where it rounds up too far; over three axes one over two, then one over the third."""
+    return _pool(emit, emit.blob(x), "MAX", kernel_shape, strides, dilations, _ends(auto_pad, pads), False)
 
 
 @OPS("AveragePool")
@@ -58,8 +58,15 @@ def average_pool(
     pads: list[int] | None,
     strides: list[int] | None,
 ) -> Blob:
-    """See above; over three axes it is a pooling over two and then one over the third."""
-    return _pool(emit, emit.blob(x), "AVE", kernel_shape, strides, dilations, pads, bool(count_include_pad))
+    """Pooling AVE as for MAX, then a Scale where Caffe divides by another number of pixels."""
+    ends = _ends(auto_pad, pads)
+    return _pool(emit, emit.blob(x), "AVE", kernel_shape, strides, dilations, ends, bool(count_include_pad))
+
+
+def _ends(auto_pad: str, pads: list[int] | None) -> list[int] | None:
+    if auto_pad not in ("NOTSET", "VALID"):
+        raise Refusal("padding whose size is not known")
+    return pads if auto_pad == "NOTSET" else None
 
 
 @OPS("GlobalAveragePool")

@@ -25,21 +25,21 @@ def _reduced(emit: Emitter, x: Blob, axes: list[int], operation: str, role: str 
 
 @OPS("ReduceMean", since=18)
 def reduce_mean(emit: Emitter, x: ir.Value, axes: ir.Value | None, *, keepdims: int, noop_with_empty_axes: int) -> Blob:
-    """The mean; see `exporters.caffe.primitives.reduce`."""
+    """Reduction at the end, a global Pooling, or a convolution by 1 / n."""
     source = emit.blob(x)
     return _reduced(emit, source, _axes(emit, source, axes, noop_with_empty_axes), "MEAN")
 
 
 @OPS("ReduceSum", since=13)
 def reduce_sum(emit: Emitter, x: ir.Value, axes: ir.Value | None, *, keepdims: int, noop_with_empty_axes: int) -> Blob:
-    """The sum."""
+    """Reduction at the end, else a convolution by 1."""
     source = emit.blob(x)
     return _reduced(emit, source, _axes(emit, source, axes, noop_with_empty_axes), "SUM")
 
 
 @OPS("ReduceMax", since=18)
 def reduce_max(emit: Emitter, x: ir.Value, axes: ir.Value | None, *, keepdims: int, noop_with_empty_axes: int) -> Blob:
-    """The maximum."""
+    """Pooling MAX."""
     source = emit.blob(x)
     return _reduced(emit, source, _axes(emit, source, axes, noop_with_empty_axes), "MAX")
 

@@ -78,7 +78,7 @@ def tile_(emit: Emitter, x: ir.Value, repeats: ir.Value) -> Blob:
 
 @OPS("Transpose")
 def transpose_(emit: Emitter, x: ir.Value, *, perm: list[int] | None) -> Blob:
-    """See `exporters.caffe.primitives.transpose`."""
+    """Im2col, which exchanges neighbouring axes by copying; Reshape where only axes of size 1 move."""
     source = emit.blob(x)
     return transpose(emit, source, perm or tuple(reversed(range(source.rank))), "")
 
@@ -107,7 +107,7 @@ def split(emit: Emitter, x: ir.Value, sizes: ir.Value | None, *, axis: int, num_
 def slice_(
     emit: Emitter, x: ir.Value, starts: ir.Value, ends: ir.Value, axes: ir.Value | None, steps: ir.Value | None
 ) -> Blob:
-    """Slice where the step is 1; else see `select`."""
+    """Slice; with a step a convolution by 1 with that stride, or Slice and Concat, or a 0/1 matrix."""
     source = emit.blob(x)
     begins, stops = emit.ints(starts, "where it starts"), emit.ints(ends, "where it ends")
     which = emit.ints(axes, "its axes") if axes is not None else list(range(len(begins)))
@@ -134,7 +134,7 @@ def _clipped(begin: int, stop: int, stride: int, size: int) -> slice:
 
 @OPS("Gather")
 def gather(emit: Emitter, data: ir.Value, indices: ir.Value, *, axis: int) -> Blob:
-    """Constant indices: `select`. A constant table and computed indices: Embed."""
+    """Constant indices: Slice and Concat, or a 0/1 matrix. A constant table and computed indices: Embed."""
     chosen, table = emit.array(indices), emit.constant(data)
     if chosen is not None:
         source = emit.blob(data)
@@ -188,7 +188,7 @@ def space_to_depth(emit: Emitter, x: ir.Value, *, blocksize: int, mode: str = "D
 def pad(
     emit: Emitter, x: ir.Value, pads: ir.Value, value: ir.Value | None, axes: ir.Value | None, *, mode: str
 ) -> Blob:
-    """Zeros: a convolution by 1 with pads. Another constant: the same of x - v, plus v. Modes: rows again."""
+    """Zeros: a convolution by 1 with pads; another constant: of x - v, plus v; other modes: Slice and Concat."""
     source = emit.blob(x)
     widths = emit.ints(pads, "its padding")
     which = [a % source.rank for a in (emit.ints(axes, "its axes") if axes is not None else range(source.rank))]
