@@ -244,7 +244,8 @@ def resolve(layers: Sequence[Layer], inputs: Iterable[str], others: Sequence[Lay
             if layer.type in DATA and index:
                 labels.add(ref)
             elif layer.type not in DATA and layer.type != "Input":
-                available[blob] = available.pop(blob, ref) and ref
+                available.pop(blob, None)
+                available[blob] = ref
         kept.append(layer)
     if dropped:
         warnings.append(f"not needed at inference, left out: {', '.join(dropped)}")
