@@ -323,3 +323,46 @@ def test_detections_that_are_refused(fields: str, says: str, tmp_path: Path) -> 
     text = net_text(layer, loc=(1, 40), conf=(1, 30), prior=(1, 2, 40))
     with pytest.raises(hub.UnsupportedOps, match=says):
         hub.load(write(tmp_path, text))
+
+
+def _head(number: int, source: str, boxes: int, sizes: str) -> str:
+    order = "permute_param { order: 0 order: 2 order: 3 order: 1 }"
+    lines = []
+    for kind, width in (("loc", 4), ("conf", 5)):
+        conv = f"convolution_param {{ num_output: {boxes * width} kernel_size: 3 pad: 1 }}"
+        lines += [f"{kind}{number} Convolution {source}; {conv}", f"{kind}{number}p Permute {kind}{number}; {order}"]
+        lines += [f"{kind}{number}f Flatten {kind}{number}p"]
+    variance = "variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2"
+    return "\n".join([*lines, f"prior{number} PriorBox {source} data; prior_box_param {{ {sizes} {variance} }}\n"])
+
+
+def test_a_whole_ssd(tmp_path: Path) -> None:
+    layers = (
+        "c1 Convolution data; convolution_param { num_output: 8 kernel_size: 3 stride: 2 pad: 1 }\nr1 ReLU c1 -> c1\n"
+    )
+    layers += "n1 Normalize c1; norm_param { across_spatial: false channel_shared: false }\n"
+    layers += (
+        "c2 Convolution c1; convolution_param { num_output: 8 kernel_size: 3 stride: 2 pad: 1 }\nr2 ReLU c2 -> c2\n"
+    )
+    layers += _head(1, "n1", 4, "min_size: 8 max_size: 16 aspect_ratio: 2")
+    layers += _head(2, "c2", 6, "min_size: 16 max_size: 30 aspect_ratio: 2 aspect_ratio: 3")
+    layers += (
+        "loc Concat loc1f loc2f\nconf Concat conf1f conf2f\nprior Concat prior1 prior2; concat_param { axis: 2 }\n"
+    )
+    layers += "rows Reshape conf; reshape_param { shape { dim: 0 dim: -1 dim: 5 } }\n"
+    layers += "prob Softmax rows; softmax_param { axis: 2 }\nflat Flatten prob\n"
+    layers += "found DetectionOutput loc flat prior; detection_output_param { num_classes: 5 code_type: CENTER_SIZE "
+    layers += "keep_top_k: 20 confidence_threshold: 0.1 nms_param { nms_threshold: 0.45 top_k: 100 } }"
+    text = net_text(layers, data=(2, 3, 33, 40))
+    blobs = {name: [array * np.float32(0.35) for array in arrays] for name, arrays in seeded_blobs(text).items()}
+    model = hub.load(write(tmp_path, text, blobs), outputs=["loc", "flat", "prior", "found"])
+    got = model.run(feeds_of(model))
+    sizes = {"variance": [0.1, 0.1, 0.2, 0.2]}
+    boxes = [
+        priors((17, 20), (33, 40), [8], [16], [2], **sizes), priors((9, 10), (33, 40), [16], [30], [2, 3], **sizes),
+    ]  # fmt: skip
+    np.testing.assert_allclose(got["prior"], np.concatenate(boxes, 2), atol=1e-6)
+    options = {"kind": "CENTER_SIZE", "keep": 20, "threshold": 0.1, "limit": 0.45, "top_k": 100}
+    expected = detections(got["loc"], got["flat"], got["prior"], 5, **options)
+    assert expected.shape == (1, 1, 40, 7)
+    np.testing.assert_allclose(got["found"], expected, atol=1e-5)
