@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import need, need_runtime
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'onnx-hub[torch]'")
+need("torch")
+need_runtime("caffe")
 
-from tests.conformance.suite import CRASH, WRONG, run, table
+from tests.conformance.suite import CRASH, WRONG, run, table  # noqa: E402
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "conformance.md"
 

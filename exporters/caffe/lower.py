@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import onnx_ir as ir
 
@@ -10,8 +11,9 @@ from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops import OPS
 from exporters.constants import Constant, fold_constant
+from hub.builder import infer
 from hub.canonical import layer_of
-from hub.errors import Refusal, UnsupportedOps
+from hub.errors import HubError, Refusal, UnsupportedOps
 
 __all__ = ["Lowering"]
 
@@ -116,19 +118,16 @@ class Lowering(Emitter):
         shapes = [value.shape for value in node.outputs]
         if any(shape is None for shape in shapes) or all(isinstance(d, int) for shape in shapes for d in shape or ()):
             return
-        try:
-            found = infer(node)
-        except HubError:
-            return
+        with suppress(HubError):
+            infer(node)
         for value, before in zip(node.outputs, shapes, strict=True):
-            after = found.get(value.name or "")
-            if before is None or after is None or len(after) != len(before):
-                continue
-            named = [
-                new if isinstance(new, ir.SymbolicDim) and new.value is not None and not isinstance(old, int) else old
-                for old, new in zip(before, after, strict=True)
-            ]
-            value.shape = ir.Shape(named)
+            after = value.shape
+            if before is not None and (after is None or len(after) != len(before)):
+                value.shape = before
+            elif before is not None and after is not None:
+                known = [isinstance(new, ir.SymbolicDim) and new.value is not None for new in after]
+                sizes = zip(before, after, known, strict=True)
+                value.shape = ir.Shape([new if k and not isinstance(old, int) else old for old, new, k in sizes])
 
     def _check_types(self, node: ir.Node) -> None:
         for value in [*node.inputs, *node.outputs]:

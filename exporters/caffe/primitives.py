@@ -22,6 +22,7 @@ __all__ = [
     "copy",
     "eltwise",
     "filled",
+    "merged",
     "power",
     "reduce",
     "reshape",
@@ -120,6 +121,9 @@ def reshape(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "reshape"
         shape, open_axes = tuple(size if isinstance(size, int) else found for size in shape), []
     if len(open_axes) > 1:
         raise Refusal("a shape with several open sizes", "give the sizes of the inputs: inputs=, --input")
+    shape = _named(x.shape, shape)
+    if shape == x.shape:
+        return x
     dims = [size if isinstance(size, int) else -1 for size in shape]
     if x.shape and shape and x.shape[0] == shape[0]:
         dims[0] = 0 if not isinstance(shape[0], int) else dims[0]
@@ -129,6 +133,17 @@ def reshape(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "reshape"
     if len(shape) == 2 and x.rank > 2 and dims[0] == 0 and shape[1] == rest:
         return emit.layer("Flatten", [x], shape, role)
     return emit.layer("Reshape", [x], shape, role, reshape_param={"shape": {"dim": dims}})
+
+
+def _named(given: Sequence[Size], shape: tuple[Size, ...]) -> tuple[Size, ...]:
+    """The open size of `shape`, if it has one, in terms of the only one of `given`, whose numbers it holds."""
+    source = [size for size in given if not isinstance(size, int)]
+    if len(source) != 1 or all(isinstance(size, int) for size in shape):
+        return shape
+    count, rest = (elements([size for size in sizes if isinstance(size, int)]) for sizes in (given, shape))
+    if count % rest:
+        return shape
+    return tuple(size if isinstance(size, int) else merged([count // rest, *source]) for size in shape)
 
 
 def concat(emit: Emitter, xs: Sequence[Blob], axis: int, role: str | None = None) -> Blob:
@@ -228,7 +243,7 @@ def along(emit: Emitter, x: Blob, axis: int, matrix: Array, role: str | None = N
     if axis == 0:
         emit.fixed(x.shape, 0)
     inner = elements(emit.fixed(x.shape, axis + 1))
-    image = reshape(emit, x, (_outer(x.shape[:axis]), columns, inner, 1), "columns") if axis != 1 or x.rank != 4 else x
+    image = reshape(emit, x, (merged(x.shape[:axis]), columns, inner, 1), "columns") if axis != 1 or x.rank != 4 else x
     kernel = Constant.of(weights.reshape(rows, columns, 1, 1))
     parameters = {"num_output": rows, "bias_term": False, "kernel_size": [1]}
     direct = image is x
@@ -248,13 +263,19 @@ def restored(emit: Emitter, x: Blob, shape: Sequence[Size], role: str | None) ->
     return reshape(emit, x, shape, role if role is not None else "result")
 
 
-def _outer(sizes: Sequence[Size]) -> Size:
-    """The product of leading sizes as one size; open if one of them is."""
+def merged(sizes: Sequence[Size]) -> Size:
+    """The product of sizes as one size; open, and named as a multiple, if one of them is."""
     known = [s for s in sizes if isinstance(s, int)]
-    if len(known) == len(sizes):
+    names = [s for s in sizes if not isinstance(s, int)]
+    if not names:
         return elements(known)
-    name = next(str(s) for s in sizes if not isinstance(s, int))
-    return name if elements(known) == 1 else f"{elements(known)}*{name}"
+    if len(names) > 1:
+        raise Refusal("several open sizes", "give the sizes of the inputs: inputs=, --input")
+    factor, _, name = names[0].partition("*")
+    if not factor.isdecimal():
+        factor, name = "1", names[0]
+    count = elements(known) * int(factor)
+    return name if count == 1 else f"{count}*{name}"
 
 
 def tile(emit: Emitter, x: Blob, axis: int, count: int, role: str | None = None) -> Blob:
@@ -390,6 +411,6 @@ def _reduce_block(emit: Emitter, x: Blob, start: int, stop: int, operation: str,
         return reshape(emit, pooled, shape, "kept")
     if operation in ("ASUM", "SUMSQ"):
         x = unary(emit, x, "AbsVal", "abs") if operation == "ASUM" else power(emit, x, 2.0, role="square")
-    image = reshape(emit, x, (_outer(before), count, inner), "rows")
+    image = reshape(emit, x, (merged(before), count, inner), "rows")
     weights = np.full((1, count), 1 / count if operation == "MEAN" else 1, np.float32)
     return reshape(emit, along(emit, image, 1, weights, role), shape, "kept")

@@ -157,8 +157,9 @@ def _changes(inputs: Sequence[Port], outputs: Sequence[Port]) -> list[str]:
             if port.reverse_channels:
                 lines.append(f"the {kind} {port.name!r} has its channels in the order B, G, R")
             if port.mean is not None or port.scale is not None:
-                mean, scale = port.mean if port.mean is not None else 0, port.scale if port.scale is not None else 1
-                lines.append(f"the {kind} {port.name!r} takes pixels p; the source takes (p - {mean}) * {scale}")
+                pixels = "p" if port.mean is None else f"(p - {port.mean})"
+                factor = "" if port.scale is None else f" * {port.scale}"
+                lines.append(f"the {kind} {port.name!r} takes pixels p; the source takes {pixels}{factor}")
             if port.dtype != "float32":
                 lines.append(f"the {kind} {port.name!r} is float32 in Caffe; it is {port.dtype} in the source")
     return lines

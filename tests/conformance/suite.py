@@ -18,7 +18,7 @@ __all__ = ["Result", "run", "table"]
 
 # Half precision: two units in the last place of a number near 1, where intermediate results are rounded.
 _ROUNDING = {"float16": 2**-10, "bfloat16": 2**-7}
-RIGHT, REFUSED, WRONG, CRASH = "right", "refused", "wrong", "crash"
+RIGHT, APPROXIMATE, REFUSED, WRONG, CRASH = "right", "approximate", "refused", "wrong", "crash"
 
 
 @dataclass
@@ -54,7 +54,9 @@ def _one(case: Case, target: str) -> tuple[str, str]:
     except Exception as error:  # noqa: BLE001
         return CRASH, f"at run time: {type(error).__name__}: {error}"
     difference = _difference(case, outputs)
-    return (WRONG, difference) if difference else (RIGHT, "")
+    if difference:
+        return WRONG, difference
+    return (APPROXIMATE, "") if getattr(function, "approximate", False) else (RIGHT, "")
 
 
 def _reason(error: HubError) -> str:
@@ -93,20 +95,22 @@ def table(results: list[Result]) -> str:
         "",
         f"ONNX's own operator cases (`onnx.backend.test`, onnx {onnx.__version__}), through every exporter,",
         "once as they are and once with every input but the first as an initializer.",
-        "Right means: the same shapes and types, and values within the case's tolerance.",
-        "Whatever is not refused at conversion must be right; there is no third column.",
+        "Right means: the same shapes and types, and values within the case's tolerance; approximate: that too, by a",
+        "formula that is not exact, which the conversion says. Whatever is not refused at conversion must be one of",
+        "these; there is no column for what is wrong.",
         "",
-        "| target | cases | right | refused |",
-        "| --- | ---: | ---: | ---: |",
+        "| target | cases | right | approximate | refused |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     by_target: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_target[result.target].append(result)
     for target, group in sorted(by_target.items()):
         count = Counter(r.status for r in group)
-        lines.append(f"| {target} | {len(group)} | {count[RIGHT]} | {count[REFUSED]} |")
+        lines.append(f"| {target} | {len(group)} | {count[RIGHT]} | {count[APPROXIMATE]} | {count[REFUSED]} |")
     for target, group in sorted(by_target.items()):
-        lines += ["", f"## {target}", "", "| operator | right | refused | why |", "| --- | ---: | ---: | --- |"]
+        lines += ["", f"## {target}", "", "| operator | right | approximate | refused | why |"]
+        lines.append("| --- | ---: | ---: | ---: | --- |")
         by_op: dict[str, list[Result]] = defaultdict(list)
         for result in group:
             by_op[result.op].append(result)
@@ -115,5 +119,5 @@ def table(results: list[Result]) -> str:
             reasons = Counter(r.reason for r in rows if r.status == REFUSED)
             why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3)).replace("|", "\\|")
             more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
-            lines.append(f"| {op} | {count[RIGHT]} | {count[REFUSED]} | {why}{more} |")
+            lines.append(f"| {op} | {count[RIGHT]} | {count[APPROXIMATE]} | {count[REFUSED]} | {why}{more} |")
     return "\n".join(lines) + "\n"

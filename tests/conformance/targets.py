@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from hub.model import Model
 __all__ = ["TARGETS", "Runner"]
 
 Runner = Callable[[list[Any]], list[Any]]
+
+
+@dataclass
+class Said:
+    """A runner of a network of which the conversion said whether it is only approximate."""
+
+    run: Runner
+    approximate: bool
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:
+        return self.run(inputs)
 
 
 def torch_target(model: Model) -> Runner:
@@ -51,6 +63,7 @@ def _from_torch(tensor: Any) -> Any:
 
 
 def caffe_target(model: Model) -> Runner:
+    from exporters.caffe.ops.table import APPROXIMATE
     from hub.errors import HubError
     from parity.runners import caffe
 
@@ -71,7 +84,7 @@ def caffe_target(model: Model) -> Runner:
                 runner.close()
         return [outputs[info.name] for info in model.outputs]
 
-    return run
+    return Said(run, any(warning.startswith(tuple(APPROXIMATE.values())) for warning in model.warnings))
 
 
 TARGETS: dict[str, Callable[[Model], Runner]] = {"caffe": caffe_target, "torch": torch_target}

@@ -12,7 +12,7 @@ from exporters.caffe.emit import Emitter, elements
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.ops.merge import operand, spread, total
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import along, power, reshape, scale, tile, transpose
+from exporters.caffe.primitives import along, merged, power, reshape, scale, tile, transpose
 from exporters.constants import Constant
 from hub.canonical import layer_of
 
@@ -140,7 +140,7 @@ def _batched(emit: Emitter, a: Blob, b: Blob, role: str | None = None) -> Blob:
     batch = emit.broadcast(a.shape[:-2], b.shape[:-2])
     a, b = (spread(emit, x, (*batch, *x.shape[-2:]), r) for x, r in ((a, "left_batch"), (b, "right_batch")))
     (m, k), (_, p) = emit.fixed(a.shape, a.rank - 2), emit.fixed(b.shape, b.rank - 2)
-    outer = _merged(batch)
+    outer = merged(batch)
     left = reshape(emit, a, (outer, m, k), "left")
     left = transpose(emit, left, (0, 2, 1), "left_turned")
     right = reshape(emit, b, (outer, k, 1, p), "right")
@@ -150,11 +150,3 @@ def _batched(emit: Emitter, a: Blob, b: Blob, role: str | None = None) -> Blob:
     parameters = {"num_output": 1, "bias_term": False, "kernel_size": [1]}
     summed = emit.layer("Convolution", [terms], (outer, 1, m, p), "sum", [ones], convolution_param=parameters)
     return reshape(emit, summed, (*batch, m, p), role if role is not None else "result")
-
-
-def _merged(sizes: Sequence[Size]) -> Size:
-    if all(isinstance(size, int) for size in sizes):
-        return elements([size for size in sizes if isinstance(size, int)])
-    if len(sizes) == 1:
-        return sizes[0]
-    return "*".join(map(str, sizes))
