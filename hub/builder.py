@@ -18,7 +18,7 @@ import onnx_ir as ir
 from hub.canonical import IR_VERSION, LAYER, LAYOUT, OPSET, ROLE, SOURCE_OP
 from hub.errors import HubError
 
-__all__ = ["GraphBuilder"]
+__all__ = ["GraphBuilder", "infer"]
 
 _KNOWN_DATA_SIZE = 64
 """Integer initializers up to this size are shown to shape inference: axes, shapes, pads; and the scales of Resize."""
@@ -116,7 +116,7 @@ class GraphBuilder:
         metadata = {LAYER: self._layer[0], SOURCE_OP: self._layer[1]} if self._layer else {}
         values = [ir.Value(name=text) for text in names]
         node = ir.Node("", op_type, inputs, given, outputs=values, name=label, metadata_props=metadata)
-        _infer(node, inputs)
+        infer(node)
         self.nodes.append(node)
         return node.outputs
 
@@ -185,11 +185,15 @@ def _attribute(name: str, value: Any) -> ir.Attr:
     raise TypeError(f"attribute {name}={value!r} has no ONNX type here")
 
 
-def _infer(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
-    """Set types and shapes of the node's outputs by the schema's own inference."""
+def infer(node: ir.Node) -> None:
+    """Set types and shapes of the node's outputs by the schema's own inference, from those of its inputs.
+
+    Raises:
+        HubError: the node does not fit its inputs.
+    """
     schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
     types, data = {}, {}
-    for value in inputs:
+    for value in node.inputs:
         if value is None or value.name is None:
             continue
         if value.type is not None:

@@ -70,14 +70,15 @@ class Lowering(Emitter):
                         lost.add(output)
                     else:
                         self.known[output] = Blob(self.shape(output))
-        self.node = None
         blobs = []
         for output in self.graph.outputs:
+            self.node = output.producer()  # a constant is called after what it comes from
             try:
                 if output not in lost:
                     blobs.append(self.blob(output))
             except Refusal as refusal:
                 refusals.append(("output", output.name or "", refusal))
+        self.node = None
         if refusals:
             raise UnsupportedOps.collect("Caffe cannot say exactly:", refusals)
         return blobs

@@ -141,9 +141,16 @@ def _named(given: Sequence[Size], shape: tuple[Size, ...]) -> tuple[Size, ...]:
     if len(source) != 1 or all(isinstance(size, int) for size in shape):
         return shape
     count, rest = (elements([size for size in sizes if isinstance(size, int)]) for sizes in (given, shape))
-    if count % rest:
+    factor, name = _multiple(source[0])
+    if factor * count % rest:
         return shape
-    return tuple(size if isinstance(size, int) else merged([count // rest, *source]) for size in shape)
+    return tuple(size if isinstance(size, int) else merged([factor * count // rest, name]) for size in shape)
+
+
+def _multiple(name: str) -> tuple[int, str]:
+    """The name of an open size as a multiple, in the form in which `merged` writes it."""
+    factor, _, rest = name.partition("*")
+    return (int(factor), rest) if factor.isdecimal() else (1, name)
 
 
 def concat(emit: Emitter, xs: Sequence[Blob], axis: int, role: str | None = None) -> Blob:
@@ -271,10 +278,8 @@ def merged(sizes: Sequence[Size]) -> Size:
         return elements(known)
     if len(names) > 1:
         raise Refusal("several open sizes", "give the sizes of the inputs: inputs=, --input")
-    factor, _, name = names[0].partition("*")
-    if not factor.isdecimal():
-        factor, name = "1", names[0]
-    count = elements(known) * int(factor)
+    factor, name = _multiple(names[0])
+    count = elements(known) * factor
     return name if count == 1 else f"{count}*{name}"
 
 

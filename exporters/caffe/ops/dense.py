@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from exporters.caffe.emit import Emitter, elements
-from exporters.caffe.net import Blob, Size
+from exporters.caffe.emit import Emitter
+from exporters.caffe.net import Blob
 from exporters.caffe.ops.merge import operand, spread, total
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import along, merged, power, reshape, scale, tile, transpose
@@ -102,10 +101,9 @@ def matmul(emit: Emitter, a: ir.Value, b: ir.Value) -> Blob:
             x = reshape(emit, x, (1, *x.shape), "axes")
         bias, follower = _following_bias(emit, weight.shape[1])
         result = inner_product(emit, x, weight.transposed(), bias, x.rank - 1)
-        result = reshape(emit, result, emit.result(), "shape")
         if follower is not None:
-            emit.absorbed[follower] = result
-        return result
+            emit.absorbed[follower] = reshape(emit, result, emit.shape(follower.outputs[0]), "shape")
+        return reshape(emit, result, emit.result(), "shape")
     blobs = [emit.blob(v) for v in (a, b)]
     if left is not None and len(left.shape) == 2 and blobs[1].rank >= 2:
         return along(emit, blobs[1], blobs[1].rank - 2, emit.weight(a, "its matrix").numpy())
