@@ -43,9 +43,10 @@ Source = Any
 class Format:
     """One format: names, suffixes, and where its reader, writer and runner are.
 
-    `reader`, `writer`, `builder` are "module:function", imported when first used; `runner` is a
-    module of `parity.runners`. `needs_*` are the modules each of them imports, besides the base
-    install; `extra` is the extra that installs them.
+    `reader`, `writer`, `builder` are "module:function", imported when first used; `runner` is a module
+    of `parity.runners`, `witness` another one that runs such files where the first is not installed.
+    `needs_*` are the modules each of them imports, besides the base install; `extra` is the extra that
+    installs them.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Format:
     writer: str | None = None
     builder: str | None = None
     runner: str | None = None
+    witness: str | None = None
     extra: str | None = None
     needs_read: tuple[str, ...] = ()
     needs_write: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ BUILT_IN = (
         writer="exporters.caffe:write",
         reader="importers.caffe:read",
         runner="parity.runners.caffe",
+        witness="parity.runners.opencv",
     ),
     Format("cntk", "CNTK"),
     Format("mxnet", "MXNet"),

@@ -64,8 +64,10 @@ def open_side(
         return None
     runtime = find(known.runner)
     if reason := runtime.available():
-        report.skipped.append(NotCompared(label, reason, "missing dependency"))
-        return None
+        if known.witness is None or find(known.witness).available():
+            report.skipped.append(NotCompared(label, reason, "missing dependency"))
+            return None
+        return _witness(source, label, report, stack, known, reason, judged)
     try:
         runner = runtime.open(source)
     except LoadFailed as error:
@@ -77,6 +79,22 @@ def open_side(
         return None
     stack.callback(runner.close)
     report.versions[runner.name] = runner.version
+    return Side(label, runner, judged)
+
+
+def _witness(
+    source: Any, label: str, report: Report, stack: ExitStack, known: Format, reason: str, judged: bool
+) -> Side | None:
+    """The side in the format's second runtime, which does not know all that the first does."""
+    assert known.witness is not None
+    try:
+        runner = find(known.witness).open(source)
+    except LoadFailed as error:
+        report.skipped.append(NotCompared(label, f"{reason}; in its place: {error}", "missing dependency"))
+        return None
+    stack.callback(runner.close)
+    report.versions[runner.name] = runner.version
+    report.notes.append(f"{label}: run by {runner.name}. {reason}")
     return Side(label, runner, judged)
 
 

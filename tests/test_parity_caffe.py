@@ -20,7 +20,7 @@ from parity_models import Weights, onnx_model, torch_module, weights
 
 from parity.check import check
 from parity.report import Report
-from parity.runners import LoadFailed, RunFailed, caffe
+from parity.runners import LoadFailed, RunFailed, caffe, opencv
 from parity.runners import sidecar as sidecars
 from parity.runners.prototxt import Interface
 
@@ -315,6 +315,7 @@ def test_the_process_ends_when_nobody_uses_it(monkeypatch: pytest.MonkeyPatch, n
 
 def test_without_caffe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, norm: Path) -> None:
     monkeypatch.setenv("HUB_RUNTIMES_DIR", str(tmp_path))
+    monkeypatch.setattr(opencv, "available", lambda: "OpenCV is not installed")
     assert caffe.available() == "Caffe is not installed: hub runtimes install caffe"
     report = check(norm, norm)
     assert not report.ok
@@ -497,6 +498,21 @@ def test_two_caffe_files_layer_by_layer(tmp_path: Path) -> None:
 
 
 # -- OpenCV --------------------------------------------------------------------------------------------
+
+
+def test_opencv_in_the_place_of_caffe(norm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the real Caffe is not installed; what it cannot run is not compared, with both reasons."""
+    need("cv2")
+    monkeypatch.setenv("HUB_RUNTIMES_DIR", str(tmp_path / "none"))
+    report = check(norm, norm)
+    assert report.ok
+    assert "opencv" in report.versions
+    assert any("run by opencv" in note and "hub runtimes install caffe" in note for note in report.notes)
+    other = write(tmp_path, source("x", 2, 3) + layer("t", "Tile", "x", "t", "tile_param { tiles: 2 }"), {})
+    report = check(other, other)
+    assert not report.ok
+    assert "OpenCV" in report.skipped[0].reason
+    assert "hub runtimes install caffe" in report.skipped[0].reason
 
 
 def test_opencv_agrees(tmp_path: Path) -> None:
