@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caffe_in_nets import distance, feeds_of, net_text, seeded_blobs, write
+from conftest import need
 
 import hub
 
@@ -313,6 +314,51 @@ def test_detections(fields: str, options: dict[str, Any], tmp_path: Path) -> Non
     *_, got = run(tmp_path, f"y DetectionOutput loc conf prior; {fields}", feeds, **shapes)
     expected = detections(feeds["loc"], feeds["conf"], prior, classes, **options)
     np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("background", [0, 2])
+@pytest.mark.parametrize("code", ["CORNER", "CENTER_SIZE"])
+@pytest.mark.parametrize(("threshold", "limit", "top_k", "keep"), [(0.3, 0.45, 9, 7), (0.01, 0.6, 400, 200)])
+def test_detections_against_opencv(
+    share: bool, background: int, code: str, threshold: float, limit: float, top_k: int, keep: int, tmp_path: Path
+) -> None:
+    """OpenCV finds the same boxes. Where it departs from SSD's own layer:
+
+    - it gives keep_top_k rows for each image of the batch: first what was found, the best of any class first,
+      then zeros; of nothing it gives zeros, not rows of -1;
+    - a confidence_threshold that is not given is 0 there, and everything in SSD;
+    - eta is ignored, CORNER_SIZE is unknown, and variance_encoded_in_target asks for prior boxes without variances;
+    - code_type, share_location, background_label_id, keep_top_k and nms_threshold have no defaults.
+    """
+    need("cv2")
+    import cv2
+
+    classes, count = 4, 30
+    rng = np.random.default_rng(3)
+    low = rng.uniform(0, 0.7, (count, 2))
+    corners = np.concatenate([low, low + rng.uniform(0.1, 0.4, (count, 2))], 1)
+    feeds = {
+        "loc": rng.standard_normal((3, count * (1 if share else classes) * 4)).astype(np.float32),
+        "conf": rng.permutation(3 * count * classes).reshape(3, -1).astype(np.float32) / (3 * count * classes),
+        "prior": np.stack([corners.reshape(-1), np.tile([0.1, 0.1, 0.2, 0.2], count)])[None].astype(np.float32),
+    }
+    fields = f"num_classes: {classes} share_location: {str(share).lower()} background_label_id: {background} "
+    fields += f"code_type: {code} confidence_threshold: {threshold} keep_top_k: {keep} "
+    fields += f"nms_param {{ nms_threshold: {limit} top_k: {top_k} }}"
+    layer = f"y DetectionOutput loc conf prior; detection_output_param {{ {fields} }}"
+    shapes = {name: array.shape for name, array in feeds.items()}
+    *_, got = run(tmp_path, layer, feeds, **shapes)
+
+    net = cv2.dnn.readNetFromCaffe(np.frombuffer(net_text(layer, **shapes).encode(), np.uint8))
+    for name, array in feeds.items():
+        net.setInput(array, name)
+    rows = net.forward()[0, 0]
+    assert rows.shape == (3 * keep, 7)
+    found = rows[: got.shape[2]]
+    assert not rows[got.shape[2] :].any()
+    found = found[np.lexsort((-found[:, 2], found[:, 1], found[:, 0]))]
+    np.testing.assert_allclose(got[0, 0], found, atol=2e-6)
 
 
 @pytest.mark.parametrize(
