@@ -120,12 +120,12 @@ def _turned(model: Model, legal: ir.Model) -> dict[str, list[int]]:
     before = {value.name: value for node in model.ir.graph for value in node.outputs}
     ends = {layer_of(node): node.op_type for node in model.ir.graph}
     turned = {}
-    for node in legal.graph:
-        if ends.get(layer_of(node)) == "Transpose":
+    for layer, node in {layer_of(node): node for node in legal.graph}.items():  # the last node of each layer
+        if ends.get(layer) == "Transpose":
             continue  # it left the layer in the net's layout then, too
         perm, known = node.outputs[0].metadata_props.get(PERMUTATION), before.get(node.outputs[0].name)
         if perm is not None and known is not None and known.metadata_props.get(PERMUTATION) != perm:
-            turned[layer_of(node)] = [int(i) for i in perm.split(",")]
+            turned[layer] = [int(i) for i in perm.split(",")]
     return turned
 
 

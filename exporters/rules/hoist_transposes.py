@@ -39,7 +39,7 @@ def hoist_transposes(model: ir.Model) -> Applied:
 
 
 def _leads_to_input(node: ir.Node) -> bool:
-    """Whether all the way up there are only operators that it can pass, each used once, then an input."""
+    """Whether all the way up there are only operators that it can pass, each used once, then an input, used once."""
     value = node.inputs[0]
     while value is not None and not value.is_graph_input():
         before = value.producer()
@@ -52,7 +52,7 @@ def _leads_to_input(node: ir.Node) -> bool:
         if any(shape is None for shape in shapes) or len(shapes[0]) != len(shapes[1]):  # type: ignore[arg-type]
             return False
         value = computed[0]
-    return value is not None
+    return value is not None and len(list(value.uses())) == 1 and not value.is_graph_output()
 
 
 def _hoist(graph: ir.Graph, node: ir.Node) -> None:
