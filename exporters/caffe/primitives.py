@@ -107,7 +107,7 @@ def _span(x: Blob, operand: Constant | Blob, axis: int, default: int) -> dict[st
 def reshape(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "reshape") -> Blob:
     """The same numbers in another shape; nothing if it is the same.
 
-    An open size may be at one place: it is written as 0 (copied) on axis 0 where it stays there, else as -1.
+    A first size that stays is copied (0), so that the batch of the file is not fixed; an open one elsewhere is -1.
     """
     shape = tuple(shape)
     if shape == x.shape:
@@ -126,7 +126,7 @@ def reshape(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "reshape"
         return x
     dims = [size if isinstance(size, int) else -1 for size in shape]
     if x.shape and shape and x.shape[0] == shape[0]:
-        dims[0] = 0 if not isinstance(shape[0], int) else dims[0]
+        dims[0] = 0
     elif not open_axes and x.shape and not isinstance(x.shape[0], int):
         raise Refusal("a shape that fixes the batch, whose size is open", "fix the batch size: batch=1")
     rest = elements([s for s in x.shape[1:] if isinstance(s, int)])
@@ -391,8 +391,8 @@ def _reduce_block(emit: Emitter, x: Blob, start: int, stop: int, operation: str,
     before, after = x.shape[:start], x.shape[stop:]
     shape = (*before, *[1] * (stop - start), *after)
     if operation in ("MEAN", "MAX") and x.rank == 4 and (start, stop) == (2, 4):
-        kind = {} if operation == "MAX" else {"pool": "AVE"}
-        return emit.layer("Pooling", [x], shape, role, pooling_param={**kind, "global_pooling": True})
+        kind = "MAX" if operation == "MAX" else "AVE"
+        return emit.layer("Pooling", [x], shape, role, pooling_param={"pool": kind, "global_pooling": True})
     if start == 0:
         emit.fixed(x.shape, 0)
     batch: Size = x.shape[0] if start else 1
@@ -406,12 +406,13 @@ def _reduce_block(emit: Emitter, x: Blob, start: int, stop: int, operation: str,
     if operation == "MAX":
         channels = elements(emit.fixed(before))
         image = reshape(emit, x, (batch, channels, count, inner), "rows")
+        kernel = {"kernel_h": count, "kernel_w": 1}
         pooled = emit.layer(
             "Pooling",
             [image],
             (batch, channels, 1, inner),
             role,
-            pooling_param={"global_pooling": True} if inner == 1 else {"kernel_h": count, "kernel_w": 1},
+            pooling_param={"pool": "MAX", **({"global_pooling": True} if inner == 1 else kernel)},
         )
         return reshape(emit, pooled, shape, "kept")
     if operation in ("ASUM", "SUMSQ"):

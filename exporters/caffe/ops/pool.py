@@ -143,13 +143,9 @@ def pool2d(
     """A pooling over the last two axes of an (N, C, H, W) blob, with ONNX's meaning."""
     sizes = emit.fixed(x.shape, 2)
     pad, full, floor = _plan(emit.dialect, sizes, kernel, stride, ends, outputs)
-    parameters: dict[str, Any] = {} if kind == "MAX" else {"pool": kind}
-    whole = not any(pad) and list(kernel) == sizes and list(outputs) == [1, 1]
-    if whole:
-        parameters["global_pooling"] = True
-    else:
-        parameters |= _fields("kernel", "kernel_size", kernel, 0) | _fields("stride", "stride", stride, 1)
-        parameters |= _fields("pad", "pad", pad, 0) | ({"round_mode": "FLOOR"} if floor else {})
+    parameters: dict[str, Any] = {"pool": kind}
+    parameters |= _fields("kernel", "kernel_size", kernel, 0) | _fields("stride", "stride", stride, 1)
+    parameters |= _fields("pad", "pad", pad, 0) | ({"round_mode": "FLOOR"} if floor else {})
     shape: tuple[Size, ...] = (*x.shape[:2], *full)
     result = emit.layer("Pooling", [x], shape, role, pooling_param=parameters)
     starts = [(p - begin) // s for p, (begin, _), s in zip(pad, ends, stride, strict=True)]
