@@ -40,6 +40,8 @@ def _fold(graph: ir.Graph, node: ir.Node) -> str:
         return "it does not follow a convolution or a dense layer"
     if source.is_graph_output() or len(list(source.uses())) != 1:
         return "what it normalizes is used elsewhere as well"
+    if node.attributes.get_int("training_mode", 0) if "training_mode" in node.attributes else 0:
+        return "it is in training mode"
     if linear.op_type == "Gemm" and any(
         linear.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta") if name in linear.attributes
     ):
@@ -49,6 +51,8 @@ def _fold(graph: ir.Graph, node: ir.Node) -> str:
     offset = _array(bias) if bias is not None else np.zeros(1, np.float64)
     if any(array is None for array in (*arrays, offset)):
         return "its weights are computed"
+    if linear.op_type == "Gemm" and (offset.size not in (1, len(arrays[0])) or offset.shape[:-1] not in ((), (1,))):
+        return "what the Gemm adds is not a row"
     gamma, beta, mean, variance, weight = (np.asarray(array, np.float64) for array in arrays)
     epsilon = node.attributes.get_float("epsilon", 1e-5) if "epsilon" in node.attributes else 1e-5
     factor = gamma / np.sqrt(variance + epsilon)
@@ -59,7 +63,11 @@ def _fold(graph: ir.Graph, node: ir.Node) -> str:
     linear.replace_input_with(1, kernel)
     linear.resize_inputs(3)
     linear.replace_input_with(2, row)
-    node.outputs[0].replace_all_uses_with(linear.outputs[0], replace_graph_outputs=True)
+    result = node.outputs[0]
+    if result.is_graph_output():
+        result.name, source.name = source.name, result.name
+    result.replace_all_uses_with(source, replace_graph_outputs=True)
+    graph.remove(node)
     return ""
 
 
