@@ -110,13 +110,15 @@ def _name(
     blobs = {blob.name for blob in inputs}
     for blob, name in names.items():
         blob.name = _unique(name, blobs)
+    made = {top for layer in layers for top in layer.tops}
     for source, blob in exits.items():
-        if not blob.name and source not in blobs:
+        if blob in made and not blob.name and source not in blobs:
             blob.name = _unique(source, blobs)
     for layer in layers:
         for number, top in enumerate(layer.tops):
             if not top.name:
-                top.name = _unique(layer.name if number == 0 else f"{layer.name}_{number}", blobs)
+                name = f"{layer.name}/{layer.type.lower()}" if layer.name in blobs else layer.name
+                top.name = _unique(name if number == 0 else f"{layer.name}_{number}", blobs)
 
 
 def _unique(name: str, taken: set[str]) -> str:
