@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -10,13 +11,11 @@ FOLDER = Path(__file__).parent.parent / "hub" / "schemas"
 
 
 def compiled(proto: Path) -> bytes:
-    """The descriptor set of one `.proto`, by protoc."""
-    from grpc_tools import protoc
-
+    """The descriptor set of one `.proto`, by protoc: in a process of its own, as it brings a protobuf of its own."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "descriptor"
-        if protoc.main(["protoc", f"-I{proto.parent}", f"--descriptor_set_out={target}", str(proto)]):
-            raise SystemExit(f"protoc refuses {proto}")
+        arguments = [f"-I{proto.parent}", f"--descriptor_set_out={target}", str(proto)]
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=True)
         return target.read_bytes()
 
 
