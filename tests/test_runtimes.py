@@ -193,7 +193,7 @@ def test_an_interrupted_installation_does_not_count(
     while not (tmp_path / "log").exists():
         time.sleep(0.02)
     process.send_signal(end)
-    assert process.wait(10) == (130 if end == signal.SIGINT else -end)
+    assert process.wait(120) == (130 if end == signal.SIGINT else -end)
     status = runtimes.status("caffe")
     assert status.state == "not installed"
     assert ("interrupted" in status.reason) == (end == signal.SIGKILL)
