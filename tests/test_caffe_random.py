@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import pytest
-from caffe_out_nets import agrees, network
+from caffe_out_nets import Build, agrees, network
 from conftest import need_runtime
 
 import hub
@@ -548,3 +548,113 @@ def test_constants_whose_reference_is_wrong(tmp_path: Path) -> None:
     data = rng.normal(0, 1, (2, 3, 4)).astype(np.float32)
     model = network(lambda g, x: [x[0], g.op("GlobalMaxPool", g.constant(data, "c"))], ["N", 2])
     agrees(model, tmp_path, rng.normal(0, 1, (2, 2)).astype(np.float32), tolerance=0)
+
+
+# -- what random graphs found, or could not reach ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.5, 30.0, -1e4, 1e5, -3e38, -np.inf])
+def test_what_is_padded_by_a_large_number_is_not_rounded(fill: float, tmp_path: Path) -> None:
+    def build(g: Any, x: Any) -> Any:
+        y = g.op("Pad", x[0], g.ints([0, 0, 1, 0, 0, 0, 0, 2], "pads"), g.constant(np.float32(fill), "fill"))
+        return g.op("Tanh", g.op("MaxPool", y, kernel_shape=[3, 3]))
+
+    rng = np.random.default_rng(0)
+    agrees(
+        network(build, ["N", 2, 5, 6]), tmp_path, rng.uniform(-2, 2, (3, 2, 5, 6)).astype(np.float32), tolerance=1e-6
+    )
+
+
+REFUSED: dict[str, tuple[Build, list[int | str], str]] = {
+    "Tile by 0": (lambda g, x: g.op("Tile", x[0], g.ints([1, 0], "r")), ["N", 3], "without elements"),
+    "an Expand to 0": (lambda g, x: g.op("Expand", x[0], g.ints([2, 0], "r")), [2, 1], "without elements"),
+    "an input of 0": (lambda g, x: g.op("Relu", x[0]), ["N", 0], "without elements"),
+    "a Celu of the other sign": (lambda g, x: g.op("Celu", x[0], alpha=-1.0), ["N", 3], "alpha=-1"),
+    "a Celu of 0": (lambda g, x: g.op("Celu", x[0], alpha=0.0), ["N", 3], "alpha=0"),
+    "a Shrink of the other sign": (lambda g, x: g.op("Shrink", x[0], lambd=-0.5), ["N", 3], "negative threshold"),
+    "a kernel of other channels": (
+        lambda g, x: g.op("Conv", x[0], g.constant(np.ones((3, 4, 2, 2), np.float32), "w")),
+        ["N", 5, 6, 7],
+        "4 channels in 1 groups on an input of 5",
+    ),
+    "the batch mixed": (
+        lambda g, x: g.op("Add", x[0], g.op("Unsqueeze", x[0], g.ints([1], "a"))),
+        ["N", 3],
+        "batch=1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str, tmp_path: Path) -> None:
+    build, shape, reason = REFUSED[name]
+    with pytest.raises(hub.UnsupportedOps, match=reason):
+        hub.save(network(build, shape), tmp_path / "net.prototxt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_choice_of_what_may_be_infinite_is_said(tmp_path: Path) -> None:
+    def build(g: Any, x: Any) -> Any:
+        zero = g.constant(np.float32(0), "zero")
+        return g.op("Where", g.op("Greater", x[0], zero), g.op("Log", x[0]), zero)
+
+    model = network(build, ["N", 3])
+    hub.save(model, tmp_path / "net.prototxt")
+    assert any("must be a finite number" in warning for warning in model.warnings)
+
+
+PIXELS: dict[str, dict[str, Any]] = {
+    "mean": {"mean": [1, 2, 3]},
+    "one number": {"mean": 0.3, "scale": 0.5},
+    "order": {"channel_order": "bgr"},
+    "scale": {"scale": [0.5, 2, 0.25]},
+    "all": {"channel_order": "bgr", "mean": [1, 2, 3], "scale": [0.5, 2, 0.25]},
+}
+
+
+@pytest.mark.parametrize("pixels", PIXELS)
+@pytest.mark.parametrize(
+    "form", ["plain", "padded", "behind a Pad", "several users", "two convolutions", "given out", "last", "grouped"]
+)
+def test_pixels_as_they_come(form: str, pixels: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
+
+    def conv(g: Any, x: Any, **options: Any) -> Any:
+        return g.op("Conv", x, g.constant(weight, "w"), **options)
+
+    def build(g: Any, x: Any) -> Any:
+        image = x[0]
+        if form == "padded":
+            return conv(g, image, pads=[1, 0, 1, 2])
+        if form == "behind a Pad":
+            return conv(g, g.op("Pad", image, g.ints([0, 0, 1, 1, 0, 0, 0, 2], "pads")))
+        if form == "last":
+            return conv(g, g.op("Transpose", g.op("Tanh", image), perm=[0, 3, 1, 2]))
+        if form == "grouped":
+            return g.op("Conv", image, g.constant(weight[:3, :1], "w"), group=3)
+        more = {"several users": lambda: g.op("Tanh", image), "given out": lambda: image}
+        more["two convolutions"] = lambda: conv(g, image, pads=[1] * 4)
+        return [conv(g, image), *([more[form]()] if form in more else [])]
+
+    shape = [6, 7, 3] if form == "last" else [3, 6, 7]
+    feed = rng.uniform(-2, 2, (2, *shape)).astype(np.float32)
+    agrees(network(build, ["N", *shape]), tmp_path, feed, **PIXELS[pixels])
+
+
+@pytest.mark.parametrize("options", [{"batch": 2}, {"dialect": "ssd"}, {"fold": True}], ids=str)
+def test_random_graphs_with_options(options: dict[str, Any], tmp_path: Path) -> None:
+    outcomes = {seed: judged(seed, tmp_path, **options) for seed in range(300, 325)}
+    assert {seed: o.wrong for seed, o in outcomes.items() if o.wrong} == {}
+
+
+def test_random_graphs_for_later_versions(tmp_path: Path) -> None:
+    """What the packaged Caffe has of the dialect; it lacks Clip."""
+    written = wrong = 0
+    for seed in range(300, 340):
+        model, _ = random_model(seed)
+        if not any(node.op_type in ("Clip", "HardSigmoid", "HardSwish") for node in model.ir.graph):
+            written += 1
+            wrong += bool(judged(seed, tmp_path, dialect="bvlc").wrong)
+    assert written >= 10
+    assert not wrong

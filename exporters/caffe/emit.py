@@ -132,6 +132,8 @@ class Emitter:
         **parameters: dict[str, Any],
     ) -> list[Blob]:
         """Add a layer with several tops."""
+        if any(0 in shape for shape in shapes):
+            raise Refusal("a tensor without elements")
         source = layer_of(self.node) if self.node is not None else ""
         if role is None:
             role = type_.lower() if source in self._named else ""

@@ -97,6 +97,8 @@ def selu(emit: Emitter, x: ir.Value, *, alpha: float, gamma: float) -> Blob:
 @OPS("Celu")
 def celu(emit: Emitter, x: ir.Value, *, alpha: float) -> Blob:
     """alpha elu(x / alpha)."""
+    if alpha <= 0:
+        raise Refusal(f"alpha={alpha:g}, with which it is not what its formula says")
     inner = power(emit, emit.blob(x), scale=1 / alpha, role="divided")
     return power(emit, unary(emit, inner, "ELU", "elu"), scale=alpha)
 
@@ -178,6 +180,8 @@ def thresholded_relu(emit: Emitter, x: ir.Value, *, alpha: float) -> Blob:
 @OPS("Shrink")
 def shrink(emit: Emitter, x: ir.Value, *, bias: float, lambd: float) -> Blob:
     """(x - bias) [x > lambd] + (x + bias) [-x > lambd]."""
+    if lambd < 0:
+        raise Refusal("a negative threshold, with which both of its cases hold")
     source = emit.blob(x)
     above = step(emit, source, lambd, "above")
     below = step(emit, power(emit, source, scale=-1, role="negated"), lambd, "below")

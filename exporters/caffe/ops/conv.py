@@ -96,6 +96,8 @@ def conv(
     sizes, kernel, stride, dilation = _geometry(emit, source, weight, strides, dilations)
     count = len(kernel)
     outputs = emit.fixed(emit.result(), 2)
+    if source.shape[1] != weight.shape[1] * group:
+        raise Refusal(f"a kernel of {weight.shape[1]} channels in {group} groups on an input of {source.shape[1]}")
     if auto_pad not in ("NOTSET", "VALID"):
         raise Refusal("padding whose size is not known")
     given = [0] * (2 * count) if pads is None or auto_pad == "VALID" else pads

@@ -148,6 +148,8 @@ def gather(emit: Emitter, data: ir.Value, indices: ir.Value, *, axis: int) -> Bl
         raise Refusal("indices that are computed, of something that is computed")
     weight = emit.weight(data, "its table")
     rows, width = weight.shape[0], elements(weight.shape[1:])
+    if rows > 1 << 24:
+        raise Refusal("indices above 2 ** 24, which float32 does not hold")
     flat_table = weight.viewed(lambda a: a.reshape(rows, width), (rows, width), "rows")
     source = emit.blob(indices)
     parameters = {"num_output": width, "input_dim": rows, "bias_term": False}
@@ -212,7 +214,7 @@ def pad(
 
 def _pad_constant(emit: Emitter, x: Blob, ends: dict[int, tuple[int, int]], fill: float) -> Blob:
     spatial = x.rank in (3, 4, 5) and all(axis >= 2 for axis in ends)
-    if spatial and np.isfinite(fill) and abs(fill) < 1e6:
+    if spatial and abs(fill) <= 16:  # a larger one would round what it is taken from and put back to
         shifted = power(emit, x, shift=-fill, role="shifted") if fill else x
         result = _pad_zeros(emit, shifted, ends, "zeros" if fill else "")
         return power(emit, result, shift=fill) if fill else result
