@@ -29,6 +29,7 @@ __all__ = [
     "LAYER",
     "LAYOUT",
     "OPSET",
+    "ORIGIN",
     "PERMUTATION",
     "ROLE",
     "SOURCE_OP",
@@ -60,6 +61,9 @@ PERMUTATION = "hub.perm"
 COLUMNS = "hub.columns"
 """Metadata of a flattened value whose columns are in another order than the source's: the sizes that
 were flattened, then the permutation of (batch, *sizes) that takes them back: `512,7,7;0,2,3,1`."""
+
+ORIGIN = "hub.origin"
+"""Metadata of the node that gives a layer's result: the layer in the words of its framework (`hub/origin.py`)."""
 
 ROLE = "hub.role"
 """Metadata of an initializer whose importer knows: `weight` is trained, `constant` is part of the network."""

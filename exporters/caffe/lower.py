@@ -10,10 +10,12 @@ import onnx_ir as ir
 from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops import OPS
+from exporters.caffe.words import DOMAIN, named, say
 from exporters.constants import Constant, fold_constant
 from hub.builder import infer
 from hub.canonical import layer_of
 from hub.errors import HubError, Refusal, UnsupportedOps
+from hub.origin import Origin
 
 __all__ = ["Lowering"]
 
@@ -33,6 +35,10 @@ that count or point to something and so are far from 2 ** 24, where float32 is n
 
 class Lowering(Emitter):
     """Makes the layers of one model whose shapes are known but for the batch."""
+
+    def __init__(self, model: ir.Model, dialect: str, origins: Sequence[Origin] = ()) -> None:
+        super().__init__(model, dialect)
+        self.origins = origins
 
     def run(self) -> list[Blob]:
         """All nodes as `layers`; returns the blobs of the outputs.
@@ -80,12 +86,15 @@ class Lowering(Emitter):
                 refusals.append(("output", output.name or "", refusal))
         self.node = None
         if refusals:
-            raise UnsupportedOps.collect("Caffe cannot say exactly:", refusals)
+            raise UnsupportedOps.collect("Caffe cannot say exactly:", named(refusals, self.origins))
         return blobs
 
     def _lower(self, node: ir.Node) -> None:
         if node in self.absorbed:
             self._define(node, [self.absorbed[node]])
+            return
+        if node.domain == DOMAIN:
+            self._define(node, [say(self, node)])
             return
         inputs = [None if v is None else self.known[v] for v in node.inputs]
         if inputs and all(v is None or isinstance(v, Constant) for v in inputs):

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from exporters.caffe.ends import Port, take_off_transposes
+from exporters.caffe.words import put
 from exporters.rules.absorb_pads import absorb_pads
 from exporters.rules.fold_batchnorm import fold_batchnorm
 from exporters.rules.hoist_transposes import hoist_transposes
 from exporters.rules.static_shapes import static_shapes
 from hub.canonical import infer_shapes
+from hub.origin import Origin
 
 __all__ = ["legalize"]
 
 
-def legalize(model: ir.Model, *, batch: int | None, fold: bool) -> tuple[list[Port], list[Port]]:
-    """Bring a copy of a canonical model to what Caffe can say; returns its inputs and outputs."""
+def legalize(
+    model: ir.Model, *, batch: int | None, fold: bool, words: Sequence[Origin] = ()
+) -> tuple[list[Port], list[Port]]:
+    """Bring a copy of a canonical model to what Caffe can say; returns its inputs and outputs.
+
+    `words`: layers that may be said in their own words, found in the model as it was read.
+    """
     if batch is not None:
         _fix_batch(model, batch)  # first: constructions that work along the batch need its size
+    put(model, words)  # before any rule changes the nodes that they stand for; of these no shape can be inferred
     static_shapes(model)  # Caffe computes no shapes
     hoist_transposes(model)  # networks that scale their pixels first
     ports = take_off_transposes(model.graph)  # Caffe's images are N, C, H, W

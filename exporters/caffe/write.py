@@ -19,6 +19,7 @@ from exporters.caffe.target import legalize
 from hub.canonical import PERMUTATION, layer_of
 from hub.errors import HubError, Refusal, UnsupportedOps, UsageError
 from hub.formats import find
+from hub.origin import origins
 from hub.schemas.caffe import DIALECTS, dialect_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def write(
     Args:
         model: its sizes must be known but for the batch, which is 1 in the prototxt and any at run time.
         dst: either of the two files.
-        dialect: "caffe" for plain Caffe 1.0; "bvlc" and "ssd" may use layers of those.
+        dialect: "caffe" for plain Caffe 1.0; "bvlc" and "ssd" may use layers of those. In "ssd", layers of SSD
+            that were read from Caffe are written as such.
         batch: fixes the batch, which some constructions need.
         fold: fold every BatchNormalization into the layer before it where there is one.
         mean, scale: the net takes pixels p where the source takes (p - mean) * scale; one number, or one for
@@ -69,9 +71,10 @@ def write(
     if not isinstance(fold, bool):
         raise UsageError(f"fold={fold!r}; it is true or false")
     copied = model.ir.clone()
-    inputs, outputs = legalize(copied, batch=batch, fold=fold)
+    found = list(origins(copied.graph, "caffe"))
+    inputs, outputs = legalize(copied, batch=batch, fold=fold, words=found if dialect == "ssd" else ())
     preprocess(copied.graph, inputs, mean, scale, channel_order)
-    emitter = Lowering(copied, dialect)
+    emitter = Lowering(copied, dialect, found)
     blobs = emitter.run()
     layers = _inputs(emitter, inputs)
     tops = [layer.tops[0] for layer in layers]

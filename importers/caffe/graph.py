@@ -12,7 +12,7 @@ from hub.errors import HubError, InvalidModel, Refusal, UnsupportedOps, UsageErr
 from hub.model import Model
 from importers.caffe import ops  # noqa: F401  (registers the layers)
 from importers.caffe.inputs import Shapes, shape_of
-from importers.caffe.layers import Context, Weights, apply, bind
+from importers.caffe.layers import Context, Weights, apply, bind, record_words
 from importers.caffe.memory import Overwritten, overwritten
 from importers.caffe.net import DATA, Layer, Ref, Resolved, resolve
 
@@ -166,6 +166,8 @@ class _Walker:
                     else value
                     for index, value in enumerate(results)
                 ]
+                if len(results) == 1:
+                    record_words(context, bottoms, results[0])
         except Refusal as refusal:
             self.refused.append((layer.type or "(no type)", label, refusal))
             return

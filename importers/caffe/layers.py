@@ -22,21 +22,27 @@ import onnx_ir as ir
 from hub.builder import GraphBuilder
 from hub.errors import InvalidModel, Refusal
 from hub.optable import bind_attributes, parameters_of
+from hub.origin import record
+from hub.schemas import messages
 from hub.tensors import ViewTensor
 from importers.caffe.net import Layer
 from importers.caffe.wire import Blob
 
-__all__ = ["LAYERS", "Context", "Entry", "apply", "layer"]
+__all__ = ["LAYERS", "Context", "Entry", "apply", "layer", "record_words"]
 
 Function = Callable[..., Any]
 
 
 class Entry:
-    """A registered function and the field of a layer in which its parameters are."""
+    """A registered function and the field of a layer in which its parameters are.
 
-    def __init__(self, function: Function, param: str | None) -> None:
+    `words`: ONNX says the layer in many nodes, so that its own words are recorded (`hub/origin.py`).
+    """
+
+    def __init__(self, function: Function, param: str | None, words: bool = False) -> None:
         self.function = function
         self.param = param
+        self.words = words
 
 
 LAYERS: dict[str, Entry] = {}
@@ -58,14 +64,14 @@ MOST_NUMBERS = (1 << 31) - 1
 """Numbers in a blob; Caffe counts them in an int."""
 
 
-def layer(*types: str, param: str | None = None) -> Callable[[Function], Function]:
-    """Register a function for layer types; a second registration is an error."""
+def layer(*types: str, param: str | None = None, words: bool = False) -> Callable[[Function], Function]:
+    """Register a function for layer types; a second registration is an error. See `Entry`."""
 
     def register(function: Function) -> Function:
         for name in types:
             if name in LAYERS:
                 raise ValueError(f"Caffe {name} is registered twice")
-            LAYERS[name] = Entry(function, param)
+            LAYERS[name] = Entry(function, param, words)
         return function
 
     return register
@@ -110,6 +116,8 @@ class Context:
         self.store = weights
         self.warnings = warnings
         self.asked = 0
+        self.used: dict[int, tuple[ir.Value, tuple[int, ...]]] = {}
+        """By number, the blobs that became initializers, and the shapes they have in Caffe."""
 
     @property
     def tops(self) -> int:
@@ -187,6 +195,7 @@ class Context:
         key = (owner, tuple(shape), form)
         if key not in self.store.values:
             self.store.values[key] = self.builder.constant(self._tensor(name, shape, blob, owner, view), name, "weight")
+        self.used[number] = self.store.values[key], tuple(shape)
         return self.store.values[key]
 
     def _tensor(
@@ -306,6 +315,20 @@ def _lazy(make: Callable[[], npt.NDArray[Any]], shape: Sequence[int]) -> ir.Tens
         return ir.Tensor(np.ascontiguousarray(make(), np.float32))
 
     return ir.LazyTensor(tensor, dtype=ir.DataType.FLOAT, shape=ir.Shape(list(shape)))
+
+
+def record_words(context: Context, bottoms: Sequence[ir.Value], result: ir.Value) -> None:
+    """Record the layer's own words where ONNX says it in many nodes, of which the last gives `result`."""
+    entry, node = LAYERS[context.layer.type], result.producer()
+    if not entry.words or entry.param is None or node is None or sorted(context.used) != list(range(context.asked)):
+        return
+    from google.protobuf import text_format
+
+    message = messages("caffe").LayerParameter()
+    if context.layer.message.HasField(entry.param):
+        getattr(message, entry.param).CopyFrom(getattr(context.layer.message, entry.param))
+    text = text_format.MessageToString(message, as_one_line=True)
+    record(node, "caffe", context.layer.type, text, bottoms, [blob for _, blob in sorted(context.used.items())])
 
 
 def apply(context: Context, bottoms: Sequence[ir.Value]) -> list[ir.Value]:

@@ -19,7 +19,7 @@ MOST_PRIORS = 1 << 24
 LOWEST = float(np.finfo(np.float32).min)
 
 
-@layer("PriorBox", param="prior_box_param")
+@layer("PriorBox", param="prior_box_param", words=True)
 def prior_box(
     caffe: Context,
     x: ir.Value,
@@ -96,7 +96,7 @@ def _box_sizes(
     return np.array(sizes, np.float32)
 
 
-@layer("DetectionOutput", param="detection_output_param")
+@layer("DetectionOutput", param="detection_output_param", words=True)
 def detection_output(
     caffe: Context,
     location: ir.Value,

@@ -10,7 +10,7 @@ from importers.caffe.layers import Context, layer
 __all__: list[str] = []
 
 
-@layer("Normalize", param="norm_param")
+@layer("Normalize", param="norm_param", words=True)
 def normalize(
     caffe: Context,
     x: ir.Value,
