@@ -13,7 +13,7 @@ from hub.errors import UsageError
 from parity.compare import Row
 from parity.golden import Recorded, is_golden
 from parity.report import NotCompared, Report, Why, joined
-from parity.runners import Array, LoadFailed, Port, Runner, find
+from parity.runners import Array, LoadFailed, Port, Runner, Unfit, find
 
 if TYPE_CHECKING:
     from hub.formats import Format
@@ -70,6 +70,11 @@ def open_side(
         return _witness(source, label, report, stack, known, reason, judged)
     try:
         runner = runtime.open(source)
+    except Unfit as error:
+        if known.witness is None or find(known.witness).available():
+            report.skipped.append(NotCompared(label, str(error), "no runtime"))
+            return None
+        return _witness(source, label, report, stack, known, str(error), judged, "no runtime")
     except LoadFailed as error:
         reason = f"{known.title} cannot load it: {error}"
         if judged:
@@ -83,14 +88,21 @@ def open_side(
 
 
 def _witness(
-    source: Any, label: str, report: Report, stack: ExitStack, known: Format, reason: str, judged: bool
+    source: Any,
+    label: str,
+    report: Report,
+    stack: ExitStack,
+    known: Format,
+    reason: str,
+    judged: bool,
+    why: Why = "missing dependency",
 ) -> Side | None:
     """The side in the format's second runtime, which does not know all that the first does."""
     assert known.witness is not None
     try:
         runner = find(known.witness).open(source)
     except LoadFailed as error:
-        report.skipped.append(NotCompared(label, f"{reason}; in its place: {error}", "missing dependency"))
+        report.skipped.append(NotCompared(label, f"{reason}; in its place: {error}", why))
         return None
     stack.callback(runner.close)
     report.versions[runner.name] = runner.version

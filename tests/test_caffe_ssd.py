@@ -213,6 +213,20 @@ def test_names_and_order_do_not_count(tmp_path: Path) -> None:
     assert structure(saved(model, tmp_path / "out")[0])[-1][1] == "DetectionOutput"
 
 
+def test_plain_caffe_is_no_judge_of_an_ssd(tmp_path: Path) -> None:
+    """It knows no such layers: OpenCV is asked in its place, and where that does not know them, nobody."""
+    need_runtime("caffe")
+    need("cv2")
+    (tmp_path / "out").mkdir()
+    for layers, judge in (("y Permute x; permute_param { order: [0, 2, 3, 1] }", "opencv"), ("y Normalize x", None)):
+        text = net_text(layers, x=(2, 3, 4, 5))
+        path = write(tmp_path, text, seeded_blobs(text))
+        report = hub.convert(path, tmp_path / "out" / "net.prototxt", dialect="ssd").report
+        assert report is not None
+        assert ("opencv" in report.versions) == (judge is not None)
+        assert [item.why for item in report.not_compared] == ([] if judge else ["no runtime"] * 2)
+
+
 # -- words that no longer hold -------------------------------------------------------------------------------------
 
 

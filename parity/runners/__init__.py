@@ -37,6 +37,7 @@ __all__ = [
     "RunFailed",
     "Runner",
     "Runtime",
+    "Unfit",
     "find",
     "need",
     "single_line",
@@ -54,6 +55,10 @@ SQUASHING = frozenset(
 
 class LoadFailed(Exception):
     """The runtime cannot load the model. The message is the runtime's own, in one line."""
+
+
+class Unfit(LoadFailed):
+    """The file is for a relative of the runtime: that this one cannot load it says nothing against the file."""
 
 
 class RunFailed(Exception):

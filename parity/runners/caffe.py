@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from hub import runtimes
-from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed
+from hub.schemas.caffe import DIALECTS, dialect_of, lint
+from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed, Unfit
 from parity.runners.layergraph import Capture, Layer, LayerGraph
 from parity.runners.prototxt import Interface, Prototxt, open_prototxt
 from parity.runners.sidecar import Died, Process, Server
@@ -30,8 +31,13 @@ def open(source: Any) -> CaffeRunner:
     Raises:
         LoadFailed: Caffe cannot load it, in its own words; or a file is missing, or the net has layers that read
             files, execute code, or are wrong in this build of Caffe.
+        Unfit: the net is for another Caffe than 1.0.
     """
     model = open_prototxt(source)
+    dialect = dialect_of(model.net)
+    if dialect not in ("caffe", None):
+        beyond = next(iter(lint(model.net)))
+        raise Unfit(f"the net is for {DIALECTS[dialect]}, not for the Caffe 1.0 here: {beyond.what} {beyond.layer!r}")
     for layer in model.net.layer:
         norm = layer.batch_norm_param
         if norm.HasField("use_global_stats") and not norm.use_global_stats:
