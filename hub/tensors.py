@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -173,8 +174,9 @@ def write_tensor(tensor: ir.TensorProtocol, file: IO[bytes]) -> None:
 
 
 def release(tensor: ir.TensorProtocol) -> None:
-    """Drop what a mapped tensor holds in memory; it is read again when it is next used."""
+    """Drop what a mapped tensor holds in memory, unless a view of it is in use; it is read again when next used."""
     if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+        with suppress(BufferError):
+            tensor.release()
     elif isinstance(tensor, ViewTensor) and tensor.mapping is not None:
         tensor.mapping.release()

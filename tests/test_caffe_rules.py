@@ -4,17 +4,20 @@ it says why."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
-from caffe_out_nets import Build, network
+from caffe_out_nets import Build, agrees, network
+from conftest import need_runtime
 
 import hub
 from exporters.rules import Applied
 from exporters.rules.absorb_pads import absorb_pads
 from exporters.rules.fold_batchnorm import fold_batchnorm
+from exporters.rules.fold_shapes import fold_shapes
 from exporters.rules.hoist_transposes import hoist_transposes
 from exporters.rules.static_shapes import static_shapes
 from hub.model import Model
@@ -363,3 +366,20 @@ def test_shapes_that_stay(build: Build, shape: list[int | str], reason: str) -> 
     applied = static_shapes(changed)
     assert not applied.changed
     assert reason in next(iter(applied.left.values()))
+
+
+def test_shapes_that_are_computed_are_folded_and_scalars_stay_scalars(tmp_path: Path) -> None:
+    def build(g: Any, x: Any) -> Any:
+        shape = g.op("Shape", x[0])
+        first, second = (g.op("Gather", shape, g.constant(np.int64(i), f"i{i}")) for i in (1, 2))
+        product = g.op("Unsqueeze", g.op("Mul", first, second), g.ints([0], "axes"))
+        scale = g.op("Sqrt", g.op("Cast", first, to=1))
+        return g.op("Div", g.op("Reshape", x[0], g.op("Concat", g.ints([-1], "rest"), product, axis=0)), scale)
+
+    model = network(build, [2, 3, 4])
+    changed = fold_shapes(model.ir).changed
+    assert changed
+    assert [node.op_type for node in model.ir.graph] == ["Reshape", "Div"]
+    assert model.outputs[0].shape == (2, 12)
+    need_runtime("caffe")
+    agrees(model, tmp_path, np.random.default_rng(0).normal(0, 1, (2, 3, 4)).astype(np.float32))

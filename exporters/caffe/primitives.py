@@ -312,9 +312,8 @@ def transpose(emit: Emitter, x: Blob, perm: Sequence[int], role: str | None = No
         before, behind, rest = current[:place], current[place:at], current[at + 1 :]
         batch = groups[before[0]] if before and before[0] == 0 else 1
         channels = elements(emit.fixed([groups[g] for g in before if batch == 1 or g != 0], 0))
-        a, b, i = elements(emit.fixed([groups[g] for g in behind], 0)), groups[target[place]], 1
-        i = elements(emit.fixed([groups[g] for g in rest], 0))
-        assert isinstance(b, int)
+        (b,) = emit.fixed([groups[target[place]]], 0)
+        a, i = (elements(emit.fixed([groups[g] for g in part], 0)) for part in (behind, rest))
         image = reshape(emit, x, (batch, channels, a, b * i), "rows")
         parameters: dict[str, Any] = {"kernel_h": 1, "kernel_w": b}
         if i > 1:

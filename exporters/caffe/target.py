@@ -10,6 +10,7 @@ from exporters.caffe.ends import Port, take_off_transposes
 from exporters.caffe.words import put
 from exporters.rules.absorb_pads import absorb_pads
 from exporters.rules.fold_batchnorm import fold_batchnorm
+from exporters.rules.fold_shapes import fold_shapes
 from exporters.rules.hoist_transposes import hoist_transposes
 from exporters.rules.static_shapes import static_shapes
 from hub.canonical import infer_shapes
@@ -28,7 +29,8 @@ def legalize(
     if batch is not None:
         _fix_batch(model, batch)  # first: constructions that work along the batch need its size
     put(model, words)  # before any rule changes the nodes that they stand for; of these no shape can be inferred
-    static_shapes(model)  # Caffe computes no shapes
+    fold_shapes(model)  # Caffe computes no shapes: some are known,
+    static_shapes(model)  # others are known but for the batch
     hoist_transposes(model)  # networks that scale their pixels first
     ports = take_off_transposes(model.graph)  # Caffe's images are N, C, H, W
     absorb_pads(model)  # Caffe pads inside of its layers

@@ -31,7 +31,7 @@ def constant(graph: ir.Graph, array: Any, name: str, like: ir.Value | None = Non
     """Add an initializer called `name` or, where that is taken, almost so; with the metadata of `like`."""
     while name in graph.initializers:
         name += "_"
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     if like is not None:
