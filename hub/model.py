@@ -43,12 +43,16 @@ class Model:
         ir: the `onnx_ir.Model`; weights are lazy or memory-mapped.
         source: name of the format that it was read from.
         warnings: what the reader wants the user to know.
+        variant: what kind of that format it was, in a few words, such as "plain Caffe 1.0"; or nothing.
     """
 
-    def __init__(self, model: ir.Model, source: str = "onnx", warnings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: ir.Model, source: str = "onnx", warnings: Sequence[str] = (), *, variant: str = ""
+    ) -> None:
         self.ir = model
         self.source = source
         self.warnings = list(warnings)
+        self.variant = variant
         self._session: Any = None
 
     @property
@@ -113,8 +117,9 @@ class Model:
         """Inputs, outputs, size and operator counts as text."""
         counts = Counter(node.op_type for node in self.ir.graph)
         weights = [v.const_value for v in self.ir.graph.initializers.values() if v.const_value is not None]
+        origin = f"{self.source}, {self.variant}" if self.variant else self.source
         lines = [
-            f"{self.ir.graph.name or 'model'} (from {self.source}, ONNX opset {self.ir.opset_imports.get('')})",
+            f"{self.ir.graph.name or 'model'} (from {origin}, ONNX opset {self.ir.opset_imports.get('')})",
             *(f"  input   {info}" for info in self.inputs),
             *(f"  output  {info}" for info in self.outputs),
             f"  {sum(counts.values())} nodes from {len(self.layers)} layers, "
@@ -137,6 +142,7 @@ class Model:
         """Inputs, outputs and counts as JSON-ready data."""
         return {
             "source": self.source,
+            "variant": self.variant or None,
             "inputs": [asdict(info) for info in self.inputs],
             "outputs": [asdict(info) for info in self.outputs],
             "nodes": dict(Counter(node.op_type for node in self.ir.graph)),

@@ -227,6 +227,31 @@ def test_plain_caffe_is_no_judge_of_an_ssd(tmp_path: Path) -> None:
         assert [item.why for item in report.not_compared] == ([] if judge else ["no runtime"] * 2)
 
 
+@pytest.mark.parametrize(
+    ("layers", "variant"),
+    [
+        ("y ReLU x", "plain Caffe 1.0"),
+        ("y Clip x; clip_param { min: 0 max: 1 }", "needs Clip: BVLC's Caffe after 1.0"),
+        ("y Pooling x; pooling_param { kernel_size: 2 round_mode: FLOOR }",
+         "needs pooling_param.round_mode: BVLC's Caffe after 1.0"),
+        ("a Permute x; permute_param { order: [0, 2, 3, 1] }\nb Permute a; permute_param { order: [0, 3, 1, 2] }\n"
+         "y PriorBox b x; prior_box_param { min_size: 2 }", "needs Permute, PriorBox: the SSD family of Caffe forks"),
+        ("y ReLU6 x", "needs ReLU6: another fork of Caffe"),
+        ("a Clip x; clip_param { min: 0 max: 1 }\ny Permute a", "needs Clip, Permute: another fork of Caffe"),
+        ('layers { name: "y" type: RELU bottom: "x" top: "y" }', "plain Caffe 1.0"),
+    ],
+)  # fmt: skip
+def test_which_caffe_a_file_needs(layers: str, variant: str, tmp_path: Path) -> None:
+    text = net_text(layers, x=(2, 3, 4, 5))
+    if layers.startswith("layers"):
+        text = 'input: "x" input_dim: [2, 3, 4, 5]\n' + layers
+    found = hub.inspect(write(tmp_path, text))
+    assert found.model is not None
+    assert found.model.variant == variant
+    assert f"(from caffe, {variant}, ONNX opset" in str(found).splitlines()[0]
+    assert found.to_dict()["model"]["variant"] == variant
+
+
 # -- words that no longer hold -------------------------------------------------------------------------------------
 
 

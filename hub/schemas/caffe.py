@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DIALECTS", "LAYER_TYPES", "Beyond", "dialect_of", "lint"]
+__all__ = ["DIALECTS", "LAYER_TYPES", "Beyond", "dialect_of", "lint", "needs"]
 
 LAYER_TYPES = frozenset(
     """AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Concat ContrastiveLoss Convolution Crop Data
@@ -41,7 +41,11 @@ class Beyond:
 
 def lint(net: Any) -> Iterator[Beyond]:
     """Everything in a `NetParameter` (of `layer`, not of the older `layers`) that is not plain Caffe 1.0."""
-    for layer in net.layer:
+    return _beyond(net.layer)
+
+
+def _beyond(layers: Iterable[Any]) -> Iterator[Beyond]:
+    for layer in layers:
         if layer.type not in LAYER_TYPES:
             dialect = next((name for name, types in _ADDED.items() if layer.type in types), None)
             yield Beyond(layer.name, f"layer type {layer.type}", dialect)
@@ -51,7 +55,22 @@ def lint(net: Any) -> Iterator[Beyond]:
 
 def dialect_of(net: Any) -> str | None:
     """The dialect that a net needs: "caffe" if it is plain Caffe 1.0, None if no single one has all of it."""
-    needed = {beyond.dialect for beyond in lint(net)}
+    return _single(lint(net))
+
+
+def _single(found: Iterable[Beyond]) -> str | None:
+    needed = {beyond.dialect for beyond in found}
     if not needed:
         return "caffe"
     return needed.pop() if len(needed) == 1 else None
+
+
+def needs(layers: Iterable[Any]) -> str:
+    """Which Caffe knows all of these `LayerParameter`s, in a few words."""
+    found = list(_beyond(layers))
+    dialect = _single(found)
+    if dialect == "caffe":
+        return f"plain {DIALECTS[dialect]}"
+    names = list(dict.fromkeys(beyond.what.removeprefix("layer type ") for beyond in found))
+    shown = ", ".join(name[:40] for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"needs {shown}: {DIALECTS[dialect] if dialect is not None else 'another fork of Caffe'}"

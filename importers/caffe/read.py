@@ -12,6 +12,7 @@ import numpy as np
 from hub.errors import InvalidModel, UsageError, blaming
 from hub.formats import resolve
 from hub.model import Model
+from hub.schemas.caffe import needs
 from importers.caffe import graph, text
 from importers.caffe.layers import Weights
 from importers.caffe.net import Layer, State, filtered, layers_of
@@ -74,6 +75,7 @@ def read(
         name = net.name or (opened.net.name if opened is not None else "") or (structure or file or Path()).stem
         model = graph.build(name, layers, others, store, dict(inputs or {}), outputs or ())
         model.warnings += warnings
+        model.variant = needs(layer.message for layer in everything)
         return model
 
 
