@@ -452,7 +452,8 @@ class Outcome:
 
 def judged(seed: int, folder: Path, layers: bool = False, **options: Any) -> Outcome:
     """One random model in the real Caffe."""
-    from parity.runners import caffe
+    from parity.runners.caffe import CaffeRunner
+    from parity.runners.prototxt import open_prototxt
 
     outcome = Outcome()
     model, batch = random_model(seed)
@@ -462,7 +463,7 @@ def judged(seed: int, folder: Path, layers: bool = False, **options: Any) -> Out
     except hub.UnsupportedOps as error:
         outcome.refused = str(error)
         return outcome
-    runner = caffe.open(path)
+    runner = CaffeRunner(open_prototxt(path))  # the packaged Caffe has some layers of other dialects, too
     try:
         fixed = options.get("batch", batch)
         for size in (2, 3) if isinstance(fixed, str) else (fixed,):
@@ -563,6 +564,49 @@ def test_what_is_padded_by_a_large_number_is_not_rounded(fill: float, tmp_path: 
     agrees(
         network(build, ["N", 2, 5, 6]), tmp_path, rng.uniform(-2, 2, (3, 2, 5, 6)).astype(np.float32), tolerance=1e-6
     )
+
+
+@pytest.mark.parametrize("slope", [[1], [3, 1, 1, 1]], ids=str)
+def test_slopes_of_five_axes(slope: list[int], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1, slope).astype(np.float32)
+    model = network(lambda g, x: g.op("PRelu", x[0], g.constant(weight, "slope")), ["N", 3, 1, 4, 2])
+    agrees(model, tmp_path, rng.normal(0, 1, (2, 3, 1, 4, 2)).astype(np.float32))
+
+
+def test_layers_that_end_with_a_transpose_that_was_taken_off(tmp_path: Path) -> None:
+    """Whether their sizes tell it or not, their values are compared as the source has them."""
+    for size in (4, 5):
+        graph = GraphBuilder("net")
+        x = graph.input("x", ir.DataType.FLOAT, ["N", 5, size])
+        with graph.layer("first", "Test"):
+            y = graph.op("Transpose", graph.op("Tanh", x), perm=[0, 2, 1])
+        with graph.layer("second", "Test"):
+            y = graph.op("Transpose", graph.op("Softmax", y, axis=1), perm=[0, 2, 1])
+        graph.output(y, "y")
+        model = Model(graph.model())
+        path = hub.save(model, tmp_path / "net.prototxt")[0]
+        report = hub.check(model, path, layers=True)
+        assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("shape", [["N", 4, 4], ["N", 3, 4]], ids=str)
+def test_a_transpose_of_an_input_that_is_used_elsewhere_stays(shape: list[int | str], tmp_path: Path) -> None:
+    graph = GraphBuilder("net")
+    x = graph.input("x", ir.DataType.FLOAT, shape)
+    with graph.layer("first", "Test"):
+        y = graph.op("Sigmoid", x)
+    with graph.layer("second", "Test"):
+        y = graph.op("Transpose", y, perm=[0, 2, 1])
+    with graph.layer("third", "Test"):
+        graph.output(graph.op("Softmax", y, axis=1), "y")
+    with graph.layer("fourth", "Test"):
+        graph.output(graph.op("Softmax", x, axis=1), "z")
+    model = Model(graph.model())
+    path = hub.save(model, tmp_path / "net.prototxt")[0]
+    assert "is transpose" not in path.read_text()
+    report = hub.check(model, path, layers=True)
+    assert report.ok, str(report)
 
 
 REFUSED: dict[str, tuple[Build, list[int | str], str]] = {

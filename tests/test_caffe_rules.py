@@ -293,19 +293,20 @@ def test_transposes_are_hoisted(seed: int) -> None:
             lambda g, x: g.op("Relu", g.op("Transpose", g.op("Mul", x[0], x[0]), perm=[0, 2, 1])),
             "does not lead up to an input",
         ),
+        (lambda g, x: g.op("Relu", g.op("Transpose", g.op("Tanh", x[0]), perm=[1, 0, 2])), "it moves the batch"),
         (  # a constant that adds an axis
             lambda g, x: g.op(
                 "Relu",
                 g.op(
                     "Transpose",
                     g.op("Add", x[0], g.constant(np.ones((2, 1, 1, 1), np.float32), "c")),
-                    perm=[1, 0, 3, 2],
+                    perm=[0, 1, 3, 2],
                 ),
             ),
             "does not lead up to an input",
         ),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_transposes_that_stay(build: Build, reason: str) -> None:
     assert reason in left(loaded(build, ["N", 3, 4]), hoist_transposes)

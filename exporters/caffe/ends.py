@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.rules import constant
-from hub.canonical import LAYER, LAYOUT
+from hub.canonical import LAYER, LAYOUT, PERMUTATION, layer_of
 from hub.errors import UsageError
 
 __all__ = ["Port", "preprocess", "take_off_transposes"]
@@ -108,6 +108,9 @@ def _trailing(graph: ir.Graph, index: int) -> list[int] | None:
     if source is None or perm[0] != 0 or source.producer() is None or source.is_graph_output():
         return None
     name = value.name
+    producer = source.producer()
+    if producer is not None and layer_of(producer) == layer_of(node) and PERMUTATION not in value.metadata_props:
+        source.metadata_props[PERMUTATION] = ",".join(map(str, perm))  # what leaves the layer is the Transpose's
     graph.remove(node)
     value.name = f"{name}/transposed"
     source.name = name

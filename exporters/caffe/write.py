@@ -120,13 +120,10 @@ def _judge(net: object, dialect: str) -> None:
 
 def _turned(model: Model, legal: ir.Model) -> dict[str, list[int]]:
     """By source layer, the way back from the layout that legalization gave its values to the one before."""
-    before = {value.name: value for node in model.ir.graph for value in node.outputs}
-    ends = {layer_of(node): node.op_type for node in model.ir.graph}
+    ends, before = ({layer_of(node): node.outputs[0] for node in m.graph} for m in (legal, model.ir))
     turned = {}
-    for layer, node in {layer_of(node): node for node in legal.graph}.items():  # the last node of each layer
-        if ends.get(layer) == "Transpose":
-            continue  # it left the layer in the net's layout then, too
-        perm, known = node.outputs[0].metadata_props.get(PERMUTATION), before.get(node.outputs[0].name)
+    for layer, value in ends.items():
+        perm, known = value.metadata_props.get(PERMUTATION), before.get(layer)
         if perm is not None and known is not None and known.metadata_props.get(PERMUTATION) != perm:
             turned[layer] = [int(i) for i in perm.split(",")]
     return turned

@@ -26,7 +26,10 @@ def hoist_transposes(model: ir.Model) -> Applied:
     """Move Transposes up to the inputs past operators whose results nothing else uses, in place."""
     applied = Applied()
     for node in [node for node in model.graph if node.op_type == "Transpose" and node.domain == ""]:
-        if not _leads_to_input(node):
+        perm = node.attributes.get_ints("perm", None) if "perm" in node.attributes else None
+        if perm is None or perm[0] != 0:
+            applied.left[layer_of(node)] = "it moves the batch"
+        elif not _leads_to_input(node):
             applied.left[layer_of(node)] = "it does not lead up to an input"
         elif node.outputs[0].is_graph_output():
             applied.left[layer_of(node)] = "its result is an output"
@@ -74,9 +77,15 @@ def _hoist(graph: ir.Graph, node: ir.Node) -> None:
     graph.insert_before(before, turned)
     before.replace_input_with(list(before.inputs).index(source), out)
     middle.shape = ir.Shape([middle.shape[i] for i in perm])
-    back = middle.metadata_props.get(PERMUTATION)
-    order = [int(i) for i in back.split(",")] if back else range(rank)
-    middle.metadata_props[PERMUTATION] = ",".join(str(perm.index(i)) for i in order)
+    if layer_of(before) == layer_of(node):  # what leaves the layer is what left it before
+        back = node.outputs[0].metadata_props.get(PERMUTATION, "")
+    else:
+        known = middle.metadata_props.get(PERMUTATION)
+        order = [int(i) for i in known.split(",")] if known else range(rank)
+        back = ",".join(str(perm.index(i)) for i in order)
+    middle.metadata_props.pop(PERMUTATION, None)
+    if back:
+        middle.metadata_props[PERMUTATION] = back
     node.outputs[0].replace_all_uses_with(middle)
     graph.remove(node)
     _hoist(graph, turned)

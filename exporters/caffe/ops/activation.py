@@ -7,10 +7,10 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from exporters.caffe.emit import Emitter
+from exporters.caffe.emit import Emitter, elements
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import APPROXIMATE, OPS
-from exporters.caffe.primitives import copy, eltwise, filled, power, reduce, tile, unary
+from exporters.caffe.primitives import copy, eltwise, filled, power, reduce, reshape, tile, unary
 from hub.errors import Refusal
 
 __all__ = ["at_least", "at_most", "clipped", "step"]
@@ -113,10 +113,13 @@ def prelu(emit: Emitter, x: ir.Value, slope: ir.Value) -> Blob:
         shared = constant.size == 1 and source.rank > 1
         shape = () if shared else (constant.size,)
         flat = emit.weight(slope, "its slope").viewed(lambda a: a.reshape(shape), shape, "flat")
-        if shared:
-            return emit.layer("PReLU", [source], source.shape, None, [flat], prelu_param={"channel_shared": True})
-        if constant.size == channels and aligned[1:2] == (channels,):
-            return emit.layer("PReLU", [source], source.shape, None, [flat])
+        if shared or (constant.size == channels and aligned[1:2] == (channels,)):
+            image = source  # of 4 axes at most
+            if source.rank > 4:
+                image = reshape(emit, source, (*source.shape[:2], elements(emit.fixed(source.shape, 2))), "rows")
+            parameters = {"channel_shared": True} if shared else {}
+            result = emit.layer("PReLU", [image], image.shape, None, [flat], prelu_param=parameters)
+            return reshape(emit, result, source.shape, "result")
     from exporters.caffe.ops.merge import product
 
     negative = unary(emit, power(emit, source, scale=-1, role="negated"), "ReLU", "negative")
