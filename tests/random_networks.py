@@ -472,6 +472,7 @@ class Outcome:
     degenerate: int = 0
     uncut: int = 0
     refused: str = ""
+    refused_by_caffe: str = ""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -519,6 +520,17 @@ def run_code(network: Any, arrays: Sequence[Array]) -> list[Array]:
     return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
 
 
+def run_caffe(model: hub.Model, folder: Path, arrays: Sequence[Array]) -> dict[str, Array]:
+    """The written files in the real Caffe."""
+    from parity.runners import caffe
+
+    runner = caffe.open(hub.save(model, folder / "net.prototxt")[0])
+    try:
+        return runner.run(dict(zip((info.name for info in model.inputs), arrays, strict=True)))
+    finally:
+        runner.close()
+
+
 def cuts(model: Any, rng: np.random.Generator) -> list[tuple[str, Any]]:
     """The names of one or two inner layers, and the models that give what Keras computes there."""
     import keras
@@ -549,7 +561,9 @@ def cuts(model: Any, rng: np.random.Generator) -> list[tuple[str, Any]]:
 
 
 def compare(seed: int, folder: Path) -> Outcome:
-    """One random model through hub: run as ONNX, as generated PyTorch code, and cut at inner layers."""
+    """One random model through hub: run as ONNX, as generated PyTorch code, in Caffe, and cut at inner layers."""
+    from parity.runners import caffe
+
     outcome = Outcome()
     model = random_model(seed)
     rng = np.random.default_rng(seed + 1)
@@ -582,6 +596,14 @@ def compare(seed: int, folder: Path) -> Outcome:
             loaded.outputs, expected, run_code(load_code(folder / "net.py", "net"), arrays), strict=True
         ):
             _note(outcome, f"torch {info.name}", e, g)
+    if caffe.available() is None:
+        try:
+            through = run_caffe(loaded, folder, arrays)
+        except hub.UnsupportedOps as error:
+            outcome.refused_by_caffe = str(error)
+        else:
+            for info, e in zip(loaded.outputs, expected, strict=True):
+                _note(outcome, f"caffe {info.name}", e, through[info.name])
     names = [x._keras_history.operation.name for x in model.inputs]
     for label, part in cuts(model, rng):
         try:

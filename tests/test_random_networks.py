@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import need
+from conftest import need, need_runtime
 
+need_runtime("caffe")
 need("keras", "tensorflow", "torch", "safetensors")
 
 from random_graphs import random_graph  # noqa: E402
@@ -23,6 +24,7 @@ def _networks(seeds: range, folder: Path) -> None:
     assert {seed: o.wrong for seed, o in outcomes.items() if o.wrong} == {}
     assert sum(o.compared for o in outcomes.values()) >= 2 * len(seeds)
     assert sum(bool(o.refused) for o in outcomes.values()) <= len(seeds) // 4
+    assert sum(bool(o.refused_by_caffe) for o in outcomes.values()) <= len(seeds) // 4
 
 
 def test_random_keras_models(tmp_path: Path) -> None:
