@@ -213,6 +213,43 @@ def test_names_and_order_do_not_count(tmp_path: Path) -> None:
     assert structure(saved(model, tmp_path / "out")[0])[-1][1] == "DetectionOutput"
 
 
+@pytest.mark.parametrize("threshold", [0.1, 1.0])
+def test_a_conversion_is_proved_by_opencv(threshold: float, tmp_path: Path) -> None:
+    """The real Caffe knows no such layers. With a threshold of 1 nothing is found."""
+    need_runtime("caffe")
+    need("cv2")
+    ssd(tmp_path)
+    text = TEXT.replace("confidence_threshold: 0.1", f"confidence_threshold: {threshold}")
+    source = write(tmp_path, text)
+    (tmp_path / "out").mkdir()
+    report = hub.convert(source, tmp_path / "out" / "net.prototxt", dialect="ssd").report
+    assert report is not None
+    assert report.ok
+    assert not report.not_compared
+    assert [row.name for row in report.rows] == ["found", "found"]
+    assert [row.shape for row in report.rows] == [(1, 1, 40 if threshold < 1 else 2, 7)] * 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        ("y Normalize x", "all places"),
+        ("y Normalize x; norm_param { across_spatial: false }", "one scale"),
+        ("y PriorBox x; prior_box_param { min_size: 8 variance: 1 }", "clip is not given"),
+        ("y PriorBox x; prior_box_param { min_size: 8 clip: true }", "variance"),
+        ("y PriorBox x; prior_box_param { min_size: 8.5 clip: true variance: 1 }", "cut off"),
+        ("y PriorBox x; prior_box_param { min_size: 8 clip: true variance: 1 img_size: 7 }", "size of the image"),
+        ("y DetectionOutput x x x; detection_output_param { num_classes: 2 }", "a setting is not given"),
+    ],
+)
+def test_opencv_is_not_asked_where_it_departs_from_ssd(layer: str, says: str, tmp_path: Path) -> None:
+    need("cv2")
+    from parity.runners import LoadFailed, opencv
+
+    with pytest.raises(LoadFailed, match=f"known to be wrong or unable here: .*'y': .*{says}"):
+        opencv.open(write(tmp_path, net_text(layer, x=(2, 3, 4, 5))))
+
+
 def test_plain_caffe_is_no_judge_of_an_ssd(tmp_path: Path) -> None:
     """It knows no such layers: OpenCV is asked in its place, and where that does not know them, nobody."""
     need_runtime("caffe")

@@ -6,7 +6,7 @@ that it computes wrongly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,16 @@ from parity.runners.prototxt import Interface, Prototxt, open_prototxt
 __all__ = ["OpenCVRunner", "available", "open"]
 
 _RIGHT = frozenset(
-    """AbsVal BNLL BatchNorm Concat Convolution Crop Deconvolution Dropout ELU Eltwise Exp Flatten InnerProduct Input
-    LRN Log PReLU Permute Pooling Power ReLU Reshape Scale Sigmoid Silence Slice Softmax Split Swish TanH""".split()
+    """AbsVal BNLL BatchNorm Concat Convolution Crop Deconvolution DetectionOutput Dropout ELU Eltwise Exp Flatten
+    InnerProduct Input LRN Log Normalize PReLU Permute Pooling Power PriorBox ReLU Reshape Scale Sigmoid Silence Slice
+    Softmax Split Swish TanH""".split()
 )
-"""Layer types for which it agrees with Caffe, but for the settings that `_wrong` names. Of the others it has no layer
+"""Layer types for which it agrees with Caffe, but for the settings that `_wrong` names, and that of detections it gives
+other rows (`_as_in_ssd`). Of the others it has no layer
 (Threshold, Bias, Reduction, Im2col, DummyData, Embed, ArgMax, RNN), fails (Tile, LSTM) or is wrong (MVN)."""
+
+_SETTINGS = "share_location background_label_id code_type keep_top_k confidence_threshold nms_param".split()
+"""What DetectionOutput must say: of some OpenCV knows no default, of others another."""
 
 
 def available() -> str | None:
@@ -71,6 +76,7 @@ class OpenCVRunner(Description):
         self._shapes = shapes
         self.inputs = [model.interface.port(name, shape) for name, shape in shapes.items()]
         self.layers = self._graph.types
+        self._kept = {x.name: x.detection_output_param.keep_top_k for x in model.net.layer}
         self._outputs = _outputs(layers)
         model.interface.check(shapes, dict.fromkeys(self._outputs))
         self._before: dict[str, Capture] = {}
@@ -102,6 +108,10 @@ class OpenCVRunner(Description):
         except cv2.error as error:
             raise RunFailed(single_line(error)) from error
         values = dict(zip((*self._outputs, *wanted), (found[name][i].copy() for name, i in places), strict=True))
+        for name, at in (self._outputs | wanted).items():
+            layer = self._graph.layers[at.layer]
+            if layer.type == "DetectionOutput":
+                values[name] = _as_in_ssd(values[name], self._kept[layer.name])
         result = {name: self._interface.from_net(name, values[name]) for name in self._outputs}
         for tap in wanted:
             name, value = tap.partition(":")[2], values[tap]
@@ -141,10 +151,24 @@ def _outputs(layers: Sequence[Layer]) -> dict[str, Capture]:
     return ends
 
 
+def _as_in_ssd(value: Array, kept: int) -> Array:
+    """What DetectionOutput gives, of which OpenCV orders the rows of an image by score alone, and adds zeros until
+    there are `kept` for each image."""
+    images = value.shape[2] // kept
+    rows = value[0, 0]
+    rows = rows[rows[:, 2] > 0]  # the threshold is not below 0, see `_wrong`
+    if not len(rows):
+        rows = np.full((images, 7), -1, np.float32)
+        rows[:, 0] = np.arange(images)
+    ordered: Array = rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
+    return ordered[None, None]
+
+
 def _wrong(net: Any) -> str:
     """What in a net OpenCV is wrong or unable at, or nothing."""
     if net.layers:
         return "it is written in an older format"
+    read = {blob for layer in net.layer for blob in layer.bottom}
     for layer in net.layer:
         where = f"{layer.type} {layer.name!r}"
         spatial = max(len(layer.convolution_param.kernel_size), len(layer.convolution_param.pad))
@@ -158,8 +182,36 @@ def _wrong(net: Any) -> str:
             and not layer.batch_norm_param.use_global_stats,
             "round_mode": layer.pooling_param.HasField("round_mode"),
             "three spatial axes": spatial > 2,
+            **_wrong_of_ssd(layer, read),
         }
         for what, wrong in checks.items():
             if wrong:
                 return f"{where}: {what}"
     return ""
+
+
+def _wrong_of_ssd(layer: Any, read: Set[str]) -> dict[str, bool]:
+    """The same for SSD's layers; `read` are the blobs that layers read."""
+    if layer.type == "Normalize":
+        norm = layer.norm_param
+        return {"one scale, or the length over all places": norm.across_spatial or norm.channel_shared}
+    if layer.type == "PriorBox":
+        prior = layer.prior_box_param
+        return {
+            "variance or clip is not given": not (prior.variance and prior.HasField("clip")),
+            "sizes are not cut off": not all(size.is_integer() for size in (*prior.min_size, *prior.max_size)),
+            "the size of the image": any(prior.HasField(name) for name in ("img_size", "img_h", "img_w")),
+        }
+    if layer.type == "DetectionOutput":
+        found = layer.detection_output_param
+        corner_size = found.DESCRIPTOR.fields_by_name["code_type"].enum_type.values_by_name["CORNER_SIZE"].number
+        given = [found.HasField(name) for name in _SETTINGS]
+        return {
+            "a setting is not given": not (all(given) and found.nms_param.HasField("nms_threshold")),
+            "code_type CORNER_SIZE": found.code_type == corner_size,
+            "eta": found.nms_param.eta != 1,
+            "variance_encoded_in_target": found.variance_encoded_in_target,
+            "all are kept": found.keep_top_k <= 0 or found.confidence_threshold < 0,
+            "its rows are read, which zeros follow": not read.isdisjoint(layer.top),
+        }
+    return {}
