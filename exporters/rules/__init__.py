@@ -6,14 +6,16 @@ at and left alone, why.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Applied", "Rule", "constant"]
+from hub.canonical import layer_of, tidy
+
+__all__ = ["Applied", "constant", "each"]
 
 
 @dataclass
@@ -24,7 +26,21 @@ class Applied:
     left: dict[str, str] = field(default_factory=dict)
 
 
-Rule = Callable[[ir.Model], Applied]
+def each(model: ir.Model, operators: Collection[str], change: Callable[[ir.Node], str | None]) -> Applied:
+    """Apply `change` to every node of `operators` that is there at the beginning, in the order of the graph.
+
+    It returns an empty string where it changed the node, else why not; None where there was nothing to look at.
+    """
+    applied = Applied()
+    for node in [node for node in model.graph if node.op_type in operators and node.domain == ""]:
+        reason = change(node)
+        if reason:
+            applied.left[layer_of(node)] = reason
+        elif reason is not None:
+            applied.changed.append(layer_of(node))
+    if applied.changed:
+        tidy(model)
+    return applied
 
 
 def constant(graph: ir.Graph, array: Any, name: str, like: ir.Value | None = None) -> ir.Value:

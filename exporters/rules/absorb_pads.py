@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.rules import Applied
-from hub.canonical import layer_of, tidy
+from exporters.rules import Applied, each
 
 __all__ = ["absorb_pads"]
 
@@ -21,17 +20,7 @@ _PASSING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "Identity",
 
 def absorb_pads(model: ir.Model) -> Applied:
     """Move the widths of Pad nodes into the only node that uses them, in place."""
-    applied = Applied()
-    for node in list(model.graph):
-        if node.op_type == "Pad" and node.domain == "":
-            reason = _absorb(node)
-            if reason:
-                applied.left[layer_of(node)] = reason
-            else:
-                applied.changed.append(layer_of(node))
-    if applied.changed:
-        tidy(model)
-    return applied
+    return each(model, {"Pad"}, _absorb)
 
 
 def _absorb(node: ir.Node) -> str:

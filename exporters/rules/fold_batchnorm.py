@@ -11,25 +11,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from exporters.rules import Applied, constant
-from hub.canonical import layer_of, tidy
+from exporters.rules import Applied, constant, each
 
 __all__ = ["fold_batchnorm"]
 
 
 def fold_batchnorm(model: ir.Model) -> Applied:
     """Fold every BatchNormalization that follows a Conv, ConvTranspose or Gemm with constant weights, in place."""
-    applied = Applied()
-    for node in list(model.graph):
-        if node.op_type == "BatchNormalization" and node.domain == "":
-            reason = _fold(model.graph, node)
-            if reason:
-                applied.left[layer_of(node)] = reason
-            else:
-                applied.changed.append(layer_of(node))
-    if applied.changed:
-        tidy(model)
-    return applied
+    return each(model, {"BatchNormalization"}, lambda node: _fold(model.graph, node))
 
 
 def _fold(graph: ir.Graph, node: ir.Node) -> str:

@@ -10,33 +10,26 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.rules import Applied, constant
-from hub.canonical import layer_of, tidy
+from exporters.rules import Applied, constant, each
 
 __all__ = ["static_shapes"]
 
 
+_SHAPES = {"Reshape": 1, "Expand": 1, "Resize": 3}
+"""Operators that take a shape, and which of their inputs it is."""
+
+
 def static_shapes(model: ir.Model) -> Applied:
     """Write known shapes as constants, in place."""
-    applied = Applied()
-    graph = model.graph
-    for node in list(graph):
-        index = {"Reshape": 1, "Expand": 1, "Resize": 3}.get(node.op_type) if node.domain == "" else None
-        given = node.inputs[index] if index is not None and len(node.inputs) > index else None
-        if index is None or given is None or given.const_value is not None or given.producer() is None:
-            continue
-        reason = _settle(graph, node, index)
-        if reason:
-            applied.left[layer_of(node)] = reason
-        else:
-            applied.changed.append(layer_of(node))
-    if applied.changed:
-        tidy(model)
-    return applied
+    return each(model, _SHAPES, lambda node: _settle(model.graph, node))
 
 
-def _settle(graph: ir.Graph, node: ir.Node, index: int) -> str:
-    """Replace the shape that `node` is given; returns why not, if not."""
+def _settle(graph: ir.Graph, node: ir.Node) -> str | None:
+    """Replace the shape that `node` is given; returns why not, if not, and None if it is not computed."""
+    index = _SHAPES[node.op_type]
+    computed = node.inputs[index] if len(node.inputs) > index else None
+    if computed is None or computed.const_value is not None or computed.producer() is None:
+        return None
     shape, before = node.outputs[0].shape, node.inputs[0].shape if node.inputs[0] is not None else None
     if shape is None or before is None:
         return "the shape of its result is not known"
