@@ -119,14 +119,37 @@ def _judge(net: object, dialect: str) -> None:
 
 
 def _turned(model: Model, legal: ir.Model) -> dict[str, list[int]]:
-    """By source layer, the way back from the layout that legalization gave its values to the one before."""
-    ends, before = ({layer_of(node): node.outputs[0] for node in m.graph} for m in (legal, model.ir))
+    """By source layer, the permutation that takes what leaves it in the net to what leaves it in the model.
+
+    Both know the way back to the source's layout, where that is another one.
+    """
+    ends, before = _exits(legal), _exits(model.ir)
     turned = {}
     for layer, value in ends.items():
-        perm, known = value.metadata_props.get(PERMUTATION), before.get(layer)
-        if perm is not None and known is not None and known.metadata_props.get(PERMUTATION) != perm:
-            turned[layer] = [int(i) for i in perm.split(",")]
+        ours, theirs = (_back(v) for v in (value, before.get(layer, value)))
+        if len(ours) == len(theirs):
+            perm = [ours[theirs.index(axis)] for axis in range(len(ours))]
+            if perm != sorted(perm):
+                turned[layer] = perm
     return turned
+
+
+def _exits(model: ir.Model) -> dict[str, ir.Value]:
+    """What leaves each layer: its last value, or that of which it is a Transpose where others take that one."""
+    exits = {}
+    for node in model.graph:
+        value, source = node.outputs[0], node.inputs[0] if node.inputs else None
+        turned = node.op_type == "Transpose" and source is not None and source.producer() is not None
+        if turned and source is not None and PERMUTATION in source.metadata_props:
+            others = {layer_of(user) for user, _ in source.uses()} - {layer_of(node)}
+            value = source if others or source.is_graph_output() else value
+        exits[layer_of(node)] = value
+    return exits
+
+
+def _back(value: ir.Value) -> list[int]:
+    perm = value.metadata_props.get(PERMUTATION)
+    return [int(i) for i in perm.split(",")] if perm else list(range(len(value.shape or ())))
 
 
 def _head(
