@@ -31,9 +31,8 @@ class Emitter:
         self.layers: list[Layer] = []
         self.node: ir.Node | None = None
         self.exits: dict[str, Blob] = {}
-        self.warnings: list[str] = []
         self._parameters: dict[ir.Value, Blob] = {}
-        self._approximations: dict[str, list[str]] = {}
+        self._notes: dict[str, list[str]] = {}
         self.absorbed: dict[ir.Node, Blob] = {}
         self._named: set[str] = set()
 
@@ -146,18 +145,17 @@ class Emitter:
 
     # -- what has to be said ---------------------------------------------------------------------
 
-    def approximate(self, what: str) -> None:
-        """The current node is said approximately: `what` names the form and its error."""
+    def note(self, what: str) -> None:
+        """Something that the user should know about the current node, such as that its form is approximate."""
         assert self.node is not None
-        self._approximations.setdefault(what, []).append(layer_of(self.node))
+        self._notes.setdefault(what, []).append(layer_of(self.node))
 
     def said(self) -> list[str]:
-        """All warnings, one for each approximation."""
-        text = [
+        """All notes, each once, with the layers that it is about."""
+        return [
             f"{what}: in {len(layers)} layer{'s' if len(layers) > 1 else ''}, first {layers[0]!r}"
-            for what, layers in self._approximations.items()
+            for what, layers in self._notes.items()
         ]
-        return [*self.warnings, *text]
 
     # -- sizes ----------------------------------------------------------------------------------
 

@@ -248,7 +248,7 @@ def _erf(emit: Emitter, x: Blob, role: str | None = None) -> Blob:
 
     erf(x) = sign(x) (1 - (a1 t + a2 t^2 + a3 t^3 + a4 t^4 + a5 t^5) exp(-x^2)), t = 1 / (1 + 0.3275911 |x|).
     """
-    emit.approximate(APPROXIMATE["Erf"])
+    emit.note(APPROXIMATE["Erf"])
     coefficients = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
     magnitude = unary(emit, x, "AbsVal", "abs")
     t = power(emit, magnitude, -1, 0.3275911, 1, "t")

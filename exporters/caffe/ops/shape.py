@@ -152,6 +152,7 @@ def gather(emit: Emitter, data: ir.Value, indices: ir.Value, *, axis: int) -> Bl
         raise Refusal("indices above 2 ** 24, which float32 does not hold")
     flat_table = weight.viewed(lambda a: a.reshape(rows, width), (rows, width), "rows")
     source = emit.blob(indices)
+    emit.note("Caffe does not check the indices of a table: they must be 0 to its last row")
     parameters = {"num_output": width, "input_dim": rows, "bias_term": False}
     found = emit.layer("Embed", [source], (*source.shape, width), "", [flat_table], embed_param=parameters)
     return reshape(emit, found, emit.result(), "shape")
