@@ -604,6 +604,8 @@ def compare(seed: int, folder: Path) -> Outcome:
         else:
             for info, e in zip(loaded.outputs, expected, strict=True):
                 _note(outcome, f"caffe {info.name}", e, through[info.name])
+            report = hub.check(loaded, folder / "net.prototxt", layers=True)
+            outcome.wrong += [f"caffe, layer {row.name}: {row.reason}" for row in report.mismatches]
     names = [x._keras_history.operation.name for x in model.inputs]
     for label, part in cuts(model, rng):
         try:

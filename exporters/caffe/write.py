@@ -123,7 +123,7 @@ def _turned(model: Model, legal: ir.Model) -> dict[str, list[int]]:
 
     Both know the way back to the source's layout, where that is another one.
     """
-    ends, before = _exits(legal), _exits(model.ir)
+    ends, before = {layer_of(node): node.outputs[0] for node in legal.graph}, _exits(model.ir)
     turned = {}
     for layer, value in ends.items():
         ours, theirs = (_back(v) for v in (value, before.get(layer, value)))
