@@ -1,4 +1,4 @@
-"""python -m benchmarks [--write FILE] [--only keras|large]: the tables of docs/benchmarks.md."""
+"""python -m benchmarks [--write FILE] [--only keras|caffe|large]: the tables of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import keras_to_onnx, large_onnx
+from benchmarks import keras_to_caffe, keras_to_onnx, large_onnx
 
 PARTS = {
     "keras": (
@@ -18,6 +18,13 @@ PARTS = {
         "Each run is a fresh process; CPU is its user and system time, peak its largest resident set.\n"
         "The peers are never run on VGG16, for which they need 23 GB.",
         keras_to_onnx.run,
+    ),
+    "caffe": (
+        "Keras files to Caffe",
+        "`hub.convert(src, dst, check=False)` to a `.prototxt` and a `.caffemodel`, from the `.keras` file. The peers "
+        "write no Caffe files: what is measured is the first leg of a route through them, to ONNX.\n"
+        "Measured as above.",
+        keras_to_caffe.run,
     ),
     "large": (
         "A model over 2 GB",
