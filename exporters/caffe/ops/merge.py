@@ -349,7 +349,7 @@ def where(emit: Emitter, condition: ir.Value, a: ir.Value, b: ir.Value) -> Blob:
         if isinstance(x, Constant) and not np.all(np.isfinite(x.numpy())):
             raise Refusal("a choice of an infinite constant: in Caffe it is a product")
         if isinstance(x, Blob) and x.layer is not None and x.layer.type in ("Exp", "Log", "Power"):
-            emit.approximate("a choice is a product, so what is not chosen must be a finite number")
+            emit.note("a choice is a product, so what is not chosen must be a finite number")
     shape = emit.result()
     opposite: Operand
     if isinstance(chosen, Constant):
