@@ -452,8 +452,7 @@ class Outcome:
 
 def judged(seed: int, folder: Path, layers: bool = False, **options: Any) -> Outcome:
     """One random model in the real Caffe."""
-    from parity.runners.caffe import CaffeRunner
-    from parity.runners.prototxt import open_prototxt
+    from parity.runners import caffe
 
     outcome = Outcome()
     model, batch = random_model(seed)
@@ -463,7 +462,7 @@ def judged(seed: int, folder: Path, layers: bool = False, **options: Any) -> Out
     except hub.UnsupportedOps as error:
         outcome.refused = str(error)
         return outcome
-    runner = CaffeRunner(open_prototxt(path))  # the packaged Caffe has some layers of other dialects, too
+    runner = caffe.open(path)
     try:
         fixed = options.get("batch", batch)
         for size in (2, 3) if isinstance(fixed, str) else (fixed,):

@@ -11,13 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 from hub import runtimes
-from hub.schemas.caffe import DIALECTS, dialect_of, lint
+from hub.schemas.caffe import DIALECTS, lint
 from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed, Unfit
 from parity.runners.layergraph import Capture, Layer, LayerGraph
 from parity.runners.prototxt import Interface, Prototxt, open_prototxt
 from parity.runners.sidecar import Died, Process, Server
 
 __all__ = ["CaffeRunner", "available", "open"]
+
+PACKAGED = frozenset({"layer type Swish", "layer type Permute", "pooling_param.round_mode"})
+"""What the packaged Caffe knows beyond Caffe 1.0."""
 
 
 def available() -> str | None:
@@ -31,13 +34,13 @@ def open(source: Any) -> CaffeRunner:
     Raises:
         LoadFailed: Caffe cannot load it, in its own words; or a file is missing, or the net has layers that read
             files, execute code, or are wrong in this build of Caffe.
-        Unfit: the net is for another Caffe than 1.0.
+        Unfit: the net has layers that only another Caffe has.
     """
     model = open_prototxt(source)
-    dialect = dialect_of(model.net)
-    if dialect not in ("caffe", None):
-        beyond = next(iter(lint(model.net)))
-        raise Unfit(f"the net is for {DIALECTS[dialect]}, not for the Caffe 1.0 here: {beyond.what} {beyond.layer!r}")
+    for beyond in lint(model.net):
+        if beyond.dialect is not None and beyond.what not in PACKAGED:
+            dialect = DIALECTS[beyond.dialect]
+            raise Unfit(f"the net is for {dialect}, not for the Caffe 1.0 here: {beyond.what} {beyond.layer!r}")
     for layer in model.net.layer:
         norm = layer.batch_norm_param
         if norm.HasField("use_global_stats") and not norm.use_global_stats:
