@@ -111,3 +111,33 @@ def test_pixels_as_they_come(padding: str, options: dict[str, object], tmp_path:
     expected = network.predict(source.transpose(0, 2, 3, 1), verbose=0).transpose(0, 3, 1, 2)
     assert np.abs(got - expected).max() <= 1e-5 * np.ptp(expected)
     runner.close()
+
+
+def test_a_folded_network_is_compared_layer_by_layer(tmp_path: Path) -> None:
+    """What leaves a normalisation that was folded is what its convolution holds."""
+    import keras
+
+    x = keras.Input((11, 9, 3), name="image")
+    y = keras.layers.Conv2D(6, 3, name="conv")(x)
+    y = keras.layers.ReLU(name="relu")(keras.layers.BatchNormalization(name="bn")(y))
+    y = keras.layers.Dense(4, name="fc")(keras.layers.Flatten(name="flat")(y))
+    network = keras.Model(x, keras.layers.BatchNormalization(name="last")(y), name="tiny")
+    randomise(network)
+    network.save(tmp_path / "tiny.keras")
+    model = hub.load(tmp_path / "tiny.keras")
+    prototxt, _ = hub.save(model, tmp_path / "tiny.prototxt", fold=True)
+    assert "BatchNorm" not in {layer.type for layer in _net(prototxt).layer}  # type: ignore[attr-defined]
+    report = hub.check(model, prototxt, layers=True)
+    assert report.ok, str(report)
+    assert {row.name for row in report.rows if row.kind == "layer"} >= {"bn", "relu", "last"}
+
+
+def test_a_batch_that_is_another(tmp_path: Path) -> None:
+    import keras
+
+    network = keras.Sequential([keras.Input(batch_shape=(2, 3)), keras.layers.Dense(4)])
+    network.save(tmp_path / "net.keras")
+    model = hub.load(tmp_path / "net.keras")
+    hub.save(model, tmp_path / "net.prototxt", batch=2)
+    with pytest.raises(hub.UsageError, match="batch=4: the model itself says 2"):
+        hub.save(model, tmp_path / "net.prototxt", batch=4)

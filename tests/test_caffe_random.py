@@ -457,6 +457,8 @@ def judged(seed: int, folder: Path, layers: bool = False, **options: Any) -> Out
     outcome = Outcome()
     model, batch = random_model(seed)
     rng = np.random.default_rng(seed + 1)
+    if not isinstance(batch, str):
+        options.pop("batch", None)  # it is fixed already
     try:
         path = hub.save(model, folder / "net.prototxt", **options)[0]
     except hub.UnsupportedOps as error:

@@ -142,6 +142,10 @@ def preprocess(
     value = images[0]
     port = next(p for p in ports if p.name == value.name)
     assert value.shape is not None
+    if value.metadata_props.get(LAYOUT, "").endswith("C"):
+        raise UsageError(
+            f"the net takes {port.name!r} with the channels last; mean=, scale= and channel_order= need them first"
+        )
     channels = value.shape[1]
     reverse = channel_order == "bgr"
     means, scales = (_by_channel(x, channels, name) for x, name in ((mean, "mean"), (scale, "scale")))

@@ -14,6 +14,7 @@ from exporters.rules.fold_shapes import fold_shapes
 from exporters.rules.hoist_transposes import hoist_transposes
 from exporters.rules.static_shapes import static_shapes
 from hub.canonical import infer_shapes
+from hub.errors import UsageError
 from hub.origin import Origin
 
 __all__ = ["legalize"]
@@ -25,6 +26,9 @@ def legalize(
     """Bring a copy of a canonical model to what Caffe can say; returns its inputs and outputs.
 
     `words`: layers that may be said in their own words, found in the model as it was read.
+
+    Raises:
+        UsageError: the batch is not open, and is not `batch`.
     """
     if batch is not None:
         _fix_batch(model, batch)  # first: constructions that work along the batch need its size
@@ -41,8 +45,12 @@ def legalize(
 
 def _fix_batch(model: ir.Model, batch: int) -> None:
     graph = model.graph
-    for value in graph.inputs:
-        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
+    inputs = [value for value in graph.inputs if value.shape is not None and len(value.shape)]
+    sizes = [value.shape[0] for value in inputs if value.shape is not None]
+    if sizes and all(isinstance(size, int) for size in sizes) and batch not in sizes:
+        raise UsageError(f"batch={batch}: the model itself says {sizes[0]}")
+    for value in inputs:
+        if value.shape is not None and not isinstance(value.shape[0], int):
             value.shape = ir.Shape([batch, *value.shape[1:]])
     for node in graph:
         for value in node.outputs:

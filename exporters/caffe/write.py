@@ -16,6 +16,7 @@ from exporters.caffe.finish import finish
 from exporters.caffe.lower import Lowering
 from exporters.caffe.net import Layer
 from exporters.caffe.target import legalize
+from exporters.rules.fold_batchnorm import FOLDED
 from hub.canonical import PERMUTATION, layer_of
 from hub.errors import HubError, Refusal, UnsupportedOps, UsageError
 from hub.formats import find
@@ -87,7 +88,7 @@ def write(
     net = net_message(copied.graph.name or "net", layers)
     _judge(net, dialect)
     prototxt, weights = dst.with_suffix(".prototxt"), dst.with_suffix(".caffemodel")
-    write_prototxt(prototxt, net, _head(model, dialect, inputs, outputs, _turned(model, copied)))
+    write_prototxt(prototxt, net, _head(model, dialect, inputs, outputs, _layers(model, copied)))
     write_weights(weights, net, layers)
     paths = [prototxt, weights] if dst.suffix != ".caffemodel" else [weights, prototxt]
     return Written(paths, [*_changes(inputs, outputs), *emitter.said()])
@@ -116,6 +117,15 @@ def _judge(net: object, dialect: str) -> None:
     needed = dialect_of(net)
     if needed not in ("caffe", dialect):
         raise HubError(f"the net is not {DIALECTS[dialect]}: it needs {DIALECTS.get(needed or '', 'several dialects')}")
+
+
+def _layers(model: Model, legal: ir.Model) -> dict[str, dict[str, Any]]:
+    """What a program needs to compare layers: the order of axes, and whose value one holds that was folded into it."""
+    found: dict[str, dict[str, Any]] = {name: {"perm": perm} for name, perm in _turned(model, legal).items()}
+    for node in legal.graph:
+        if FOLDED in node.metadata_props:
+            found.setdefault(layer_of(node), {})["holds"] = node.metadata_props[FOLDED]
+    return found
 
 
 def _turned(model: Model, legal: ir.Model) -> dict[str, list[int]]:
@@ -157,15 +167,15 @@ def _head(
     dialect: str,
     inputs: Sequence[Port],
     outputs: Sequence[Port],
-    turned: Mapping[str, list[int]],
+    layers: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
     """The comments at the top: for people, and one line for programs."""
     changed: dict[str, Any] = {
         kind: {port.name: port.to_dict() for port in ports}
         for kind, ports in (("inputs", inputs), ("outputs", outputs))
     }
-    if turned:
-        changed["layers"] = {name: {"perm": perm} for name, perm in turned.items()}
+    if layers:
+        changed["layers"] = dict(layers)
     lines = [f"Converted from {find(model.source).title} by hub {hub.__version__}, for {DIALECTS[dialect]}."]
     return [*lines, *_changes(inputs, outputs), f"hub: {json.dumps(changed)}"]
 

@@ -12,8 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.rules import Applied, constant, each
+from hub.canonical import layer_of
 
-__all__ = ["fold_batchnorm"]
+__all__ = ["FOLDED", "fold_batchnorm"]
+
+FOLDED = "hub.folded"
+"""Metadata of a linear node: the layer of the BatchNormalization whose value it now gives."""
 
 
 def fold_batchnorm(model: ir.Model) -> Applied:
@@ -52,6 +56,8 @@ def _fold(graph: ir.Graph, node: ir.Node) -> str:
     linear.replace_input_with(1, kernel)
     linear.resize_inputs(3)
     linear.replace_input_with(2, row)
+    if layer_of(linear) != layer_of(node):
+        linear.metadata_props[FOLDED] = layer_of(node)
     result = node.outputs[0]
     if result.is_graph_output():
         result.name, source.name = source.name, result.name

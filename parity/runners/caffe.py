@@ -77,7 +77,7 @@ class CaffeRunner(Description):
         super().__init__("caffe", runtimes.status("caffe").version, layout="canonical", grain="parts")
         self._shapes = inputs
         self.inputs = [model.interface.port(name, shape) for name, shape in inputs.items()]
-        self.layers = self._graph.types
+        self.layers = model.interface.named(self._graph.types)
         self._before: dict[str, Capture] = {}
         for blob, name in self._outputs.items():
             producer = self._graph.producer(blob)
@@ -93,13 +93,14 @@ class CaffeRunner(Description):
         """Take and give what the net does, whatever its text says of its source."""
         self._model = replace(self._model, interface=Interface())
         self.inputs = [Interface().port(name, shape) for name, shape in self._shapes.items()]
+        self.layers = self._graph.types
         self.perms.clear()
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""
         interface = self._model.interface
         arrays = interface.to_net([port.name for port in self.inputs], feeds)
-        wanted = {tap: capture for tap in taps if (capture := self._graph.capture(tap)) is not None}
+        wanted = {tap: at for tap in taps if (at := self._graph.capture(interface.asked(tap))) is not None}
         if BEFORE in taps:
             wanted |= self._before
         # Names of layers and of blobs are the model's: what is asked for goes by number.
@@ -118,7 +119,9 @@ class CaffeRunner(Description):
         for i, tap in enumerate(wanted):
             value = values[f"{i}"]
             result[tap] = (
-                interface.arranged(tap.partition(":")[2], value) if tap in self.perms else interface.tapped(tap, value)
+                interface.arranged(tap.partition(":")[2], value)
+                if tap in self.perms
+                else interface.tapped(interface.asked(tap), value)
             )
         return result
 

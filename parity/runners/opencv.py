@@ -75,7 +75,7 @@ class OpenCVRunner(Description):
         shapes = _inputs(model.net)
         self._shapes = shapes
         self.inputs = [model.interface.port(name, shape) for name, shape in shapes.items()]
-        self.layers = self._graph.types
+        self.layers = model.interface.named(self._graph.types)
         self._kept = {x.name: x.detection_output_param.keep_top_k for x in model.net.layer}
         self._outputs = _outputs(layers)
         model.interface.check(shapes, dict.fromkeys(self._outputs))
@@ -89,13 +89,14 @@ class OpenCVRunner(Description):
         """Take and give what the net does, whatever its text says of its source."""
         self._interface = Interface()
         self.inputs = [Interface().port(name, shape) for name, shape in self._shapes.items()]
+        self.layers = self._graph.types
         self.perms.clear()
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""
         import cv2
 
-        wanted = {tap: at for tap in taps if (at := self._graph.capture(tap)) is not None}
+        wanted = {tap: at for tap in taps if (at := self._graph.capture(self._interface.asked(tap))) is not None}
         if BEFORE in taps:
             wanted |= self._before
         places = [self._place(at) for at in (*self._outputs.values(), *wanted.values())]

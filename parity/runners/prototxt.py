@@ -130,6 +130,7 @@ class _Tensor:
     reverse_channels: bool = False
     scale: Array | None = None
     mean: Array | None = None
+    holds: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Interface:
     `transpose(perm)`, then the reversal of axis 1 with `reverse_channels`, then `/ scale + mean`
     (numbers, or one per entry of axis 1); the net's output becomes the source's by `transpose(perm)`
     and a cast to `dtype`. `shape` and `dtype` are the source's. What leaves one of the `layers` becomes
-    the source's in the same way.
+    the source's in the same way; it may hold what leaves another layer, which was folded into it.
     """
 
     inputs: Mapping[str, _Tensor] = field(default_factory=dict)
@@ -226,6 +227,16 @@ class Interface:
         """A value of the shape of the output `name` in the source's layout."""
         return _transposed(array, self.outputs.get(name))
 
+    def named(self, types: Mapping[str, str]) -> dict[str, str]:
+        """The layers of the net, and their types, under the names of the source's layers whose values they hold."""
+        return {self.layers.get(name, _Tensor()).holds or name: kind for name, kind in types.items()}
+
+    def asked(self, tap: str) -> str:
+        """The tap of the net that gives what is asked for by the source's name of a layer."""
+        kind, _, name = tap.partition(":")
+        holders = [holder for holder, known in self.layers.items() if known.holds == name]
+        return f"{kind}:{holders[0]}" if holders else tap
+
     def tapped(self, tap: str, array: Array) -> Array:
         """What leaves the layer of the tap "exit:NAME", in the source's layout."""
         return _transposed(array, self.layers.get(tap.partition(":")[2]))
@@ -251,6 +262,9 @@ def _tensor(values: Any) -> _Tensor:
         raise ValueError(f"dtype {dtype}")
     if perm is not None and sorted(perm) != [*range(len(perm))]:
         raise ValueError(f"perm {perm}")
+    holds = values.get("holds")
+    if not isinstance(holds, str | None):
+        raise ValueError(f"holds {holds!r}")
     scale, mean = (None if values.get(k) is None else np.asarray(values[k], np.float64) for k in ("scale", "mean"))
     if any(x is not None and (x.ndim > 1 or not np.isfinite(x).all()) for x in (scale, mean)):
         raise ValueError("scale and mean are numbers, or lists of numbers")
@@ -261,4 +275,5 @@ def _tensor(values: Any) -> _Tensor:
         bool(values.get("reverse_channels", False)),
         scale,
         mean,
+        holds,
     )
