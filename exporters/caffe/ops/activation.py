@@ -7,10 +7,11 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from exporters.caffe.axes import reduce
 from exporters.caffe.emit import Emitter, elements
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import APPROXIMATE, OPS
-from exporters.caffe.primitives import copy, eltwise, filled, power, reduce, reshape, tile, unary
+from exporters.caffe.primitives import copy, eltwise, filled, power, reshape, tile, unary
 from hub.errors import Refusal
 
 __all__ = ["at_least", "at_most", "clipped", "step"]

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from exporters.caffe.axes import along, transpose
 from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.merge import operand, spread, total
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import along, merged, power, reshape, scale, tile, transpose
+from exporters.caffe.primitives import merged, power, reshape, scale, tile
 from exporters.constants import Constant
 from hub.canonical import layer_of
 

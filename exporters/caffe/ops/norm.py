@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from exporters.caffe.axes import reduce
 from exporters.caffe.emit import Emitter, elements
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.merge import product, total
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import bias, eltwise, power, reduce, reshape, scale, unary
+from exporters.caffe.primitives import bias, eltwise, power, reshape, scale, unary
 from exporters.constants import Constant
 from hub.errors import Refusal
 

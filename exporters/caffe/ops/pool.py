@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from exporters.caffe.axes import reduce
 from exporters.caffe.emit import Emitter, elements
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.ops.conv import crop
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import power, reduce, reshape, scale
+from exporters.caffe.primitives import power, reshape, scale
 from exporters.constants import Array, Constant
 from hub.errors import Refusal
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from exporters.caffe.axes import select
 from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import bias, concat, cut, filled, reshape, select
+from exporters.caffe.primitives import bias, concat, cut, filled, reshape
 from exporters.constants import Array, Constant
 from hub.errors import Refusal
 

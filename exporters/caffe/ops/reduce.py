@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from exporters.caffe.axes import along, reduce, select
 from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import along, eltwise, power, reduce, reshape, select, tile, unary
+from exporters.caffe.primitives import eltwise, power, reshape, tile, unary
 from hub.errors import Refusal
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from exporters.caffe.axes import along, select
 from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import OPS
-from exporters.caffe.primitives import along, select
 from exporters.constants import Array, Constant
 from hub.builder import GraphBuilder
 from hub.errors import Refusal
