@@ -8,7 +8,7 @@ feeds them so. `mean`, `scale` and `channel_order` let the net take raw pixels p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ class Port:
     reverse_channels: bool = False
     scale: float | list[float] | None = None
     mean: float | list[float] | None = None
-    images: bool = field(default=False)
 
     def to_dict(self) -> dict[str, Any]:
         """What a program needs to feed the net in the source's form."""
