@@ -111,15 +111,33 @@ def conv(
         (n + 2 * p - (k - 1) * d - 1) // s + 1
         for n, p, k, s, d in zip(sizes, pad, kernel, stride, dilation, strict=True)
     ]
-    parameters: dict[str, Any] = {"num_output": weight.shape[0]}
+    result = _layer(emit, "Convolution", source, weight, b, weight.shape[0], full, stride, pad, dilation, group)
+    return crop(emit, result, starts, outputs)
+
+
+def _layer(
+    emit: Emitter,
+    kind: str,
+    source: Blob,
+    weight: Constant,
+    b: ir.Value | None,
+    channels: int,
+    sizes: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    dilation: Sequence[int],
+    group: int,
+) -> Blob:
+    """A Convolution or Deconvolution that gives `channels` of the spatial `sizes`."""
+    parameters: dict[str, Any] = {"num_output": channels}
     if b is None:
         parameters["bias_term"] = False
-    parameters |= kernel_fields(kernel) | spatial_fields("stride", stride, 1) | spatial_fields("pad", pad, 0)
-    parameters |= spatial_fields("dilation", dilation, 1) | ({"group": group} if group != 1 else {})
+    parameters |= kernel_fields(weight.shape[2:]) | spatial_fields("stride", stride, 1)
+    parameters |= spatial_fields("pad", pad, 0) | spatial_fields("dilation", dilation, 1)
+    parameters |= {"group": group} if group != 1 else {}
     blobs = [weight] if b is None else [weight, emit.weight(b, "its bias")]
-    shape = (source.shape[0], weight.shape[0], *full)
-    result = emit.layer("Convolution", [source], shape, "", blobs, convolution_param=parameters)
-    return crop(emit, result, starts, outputs)
+    shape: tuple[Size, ...] = (source.shape[0], channels, *sizes)
+    return emit.layer(kind, [source], shape, "", blobs, convolution_param=parameters)
 
 
 def _plan(
@@ -181,26 +199,20 @@ def conv_transpose(
     source, weight = emit.blob(x), emit.weight(w, "its kernel")
     sizes, kernel, stride, dilation = _geometry(emit, source, weight, strides, dilations)
     outputs = emit.fixed(emit.result(), 2)
-    count = len(kernel)
-    begins = []
-    for axis in range(count):
-        reach = stride[axis] * (sizes[axis] - 1) + (kernel[axis] - 1) * dilation[axis] + 1
-        if auto_pad == "NOTSET" and output_shape is None:
-            begins.append(pads[axis] if pads else 0)
-            continue
-        extra = output_padding[axis] if output_padding else 0
-        total = reach + extra - outputs[axis]
-        begins.append(0 if auto_pad == "VALID" else total // 2 if auto_pad == "SAME_UPPER" else total - total // 2)
+    if auto_pad == "NOTSET" and output_shape is None:
+        begins = pads[: len(kernel)] if pads else [0] * len(kernel)
+    else:
+        extra = output_padding or [0] * len(kernel)
+        geometry = zip(sizes, outputs, kernel, stride, dilation, extra, strict=True)
+        totals = [_reach(n, k, s, d) + more - out for n, out, k, s, d, more in geometry]
+        halves = {"VALID": [0] * len(kernel), "SAME_UPPER": [total // 2 for total in totals]}
+        begins = halves.get(auto_pad, [total - total // 2 for total in totals])
     if any(begin < 0 for begin in begins):
         raise Refusal("negative pads")
     pad, margins, starts, full = [], [], [], []
     for n, out, begin, k, s, d in zip(sizes, outputs, begins, kernel, stride, dilation, strict=True):
-        reach = s * (n - 1) + (k - 1) * d + 1
-        missing = begin + out - reach  # rows at the end that the kernel does not reach
-        taps = max(0, -(-missing // d))
-        exact = out + 2 * begin - reach  # rows that make the pads equal
-        if exact > 0 and exact % d == 0 and weight.shape[1] * k * (exact // d) <= ENLARGE:
-            taps = exact // d
+        reach = _reach(n, k, s, d)
+        taps = _zeros(reach, out, begin, d, weight.shape[1] * k)
         reach += taps * d
         p = max(0, min(begin, reach - begin - out))
         pad.append(p)
@@ -209,13 +221,18 @@ def conv_transpose(
         full.append(reach - 2 * p)
     weight = widened(weight, margins)
     channels = weight.shape[1] * group
-    parameters: dict[str, Any] = {"num_output": channels}
-    if b is None:
-        parameters["bias_term"] = False
-    parameters |= kernel_fields(weight.shape[2:]) | spatial_fields("stride", stride, 1)
-    parameters |= spatial_fields("pad", pad, 0) | spatial_fields("dilation", dilation, 1)
-    parameters |= {"group": group} if group != 1 else {}
-    blobs = [weight] if b is None else [weight, emit.weight(b, "its bias")]
-    shape: tuple[Size, ...] = (source.shape[0], channels, *full)
-    result = emit.layer("Deconvolution", [source], shape, "", blobs, convolution_param=parameters)
+    result = _layer(emit, "Deconvolution", source, weight, b, channels, full, stride, pad, dilation, group)
     return crop(emit, result, starts, outputs)
+
+
+def _reach(n: int, k: int, s: int, d: int) -> int:
+    """The rows of a full transposed convolution."""
+    return s * (n - 1) + (k - 1) * d + 1
+
+
+def _zeros(reach: int, out: int, begin: int, d: int, cost: int) -> int:
+    """Rows of zeros at the end of the kernel: for what it does not reach, or, where cheap, to make the pads equal."""
+    exact = out + 2 * begin - reach
+    if exact > 0 and exact % d == 0 and cost * (exact // d) <= ENLARGE:
+        return exact // d
+    return max(0, -(-(begin + out - reach) // d))
