@@ -13,11 +13,12 @@ from exporters.constants import Array, Constant
 from hub.canonical import layer_of
 from hub.errors import Refusal
 
-__all__ = ["Emitter", "Known", "elements", "floats"]
+__all__ = ["BATCH_HINT", "SIZES_HINT", "Emitter", "Known", "elements", "floats"]
 
 Known: TypeAlias = "Constant | Blob"
 
 BATCH_HINT = "fix the batch size: batch=1"
+SIZES_HINT = "give the sizes of the inputs: inputs=, --input"
 
 
 class Emitter:
@@ -169,7 +170,7 @@ class Emitter:
         if not all(isinstance(size, int) for size in sizes):
             if start == 0 and all(isinstance(size, int) for size in shape[1:]):
                 raise Refusal("it works along the batch, whose size is open", BATCH_HINT)
-            raise Refusal("a size other than the batch is open", "give the sizes of the inputs: inputs=, --input")
+            raise Refusal("a size other than the batch is open", SIZES_HINT)
         return [size for size in sizes if isinstance(size, int)]
 
     def broadcast(self, a: Sequence[Size], b: Sequence[Size]) -> tuple[Size, ...]:

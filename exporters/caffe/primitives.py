@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from exporters.caffe.emit import Emitter, elements
+from exporters.caffe.emit import BATCH_HINT, SIZES_HINT, Emitter, elements
 from exporters.caffe.net import Blob, Size
 from exporters.constants import Constant
 from hub.errors import Refusal
@@ -112,7 +112,7 @@ def reshape(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "reshape"
         found = elements(emit.fixed(x.shape, 0)) // rest
         shape, open_axes = tuple(size if isinstance(size, int) else found for size in shape), []
     if len(open_axes) > 1:
-        raise Refusal("a shape with several open sizes", "give the sizes of the inputs: inputs=, --input")
+        raise Refusal("a shape with several open sizes", SIZES_HINT)
     shape = _named(x.shape, shape)
     if shape == x.shape:
         return x
@@ -120,7 +120,7 @@ def reshape(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "reshape"
     if x.shape and shape and x.shape[0] == shape[0]:
         dims[0] = 0
     elif not open_axes and x.shape and not isinstance(x.shape[0], int):
-        raise Refusal("a shape that fixes the batch, whose size is open", "fix the batch size: batch=1")
+        raise Refusal("a shape that fixes the batch, whose size is open", BATCH_HINT)
     rest = elements([s for s in x.shape[1:] if isinstance(s, int)])
     if len(shape) == 2 and x.rank > 2 and dims[0] == 0 and shape[1] == rest:
         return emit.layer("Flatten", [x], shape, role)
@@ -184,7 +184,7 @@ def merged(sizes: Sequence[Size]) -> Size:
     if not names:
         return elements(known)
     if len(names) > 1:
-        raise Refusal("several open sizes", "give the sizes of the inputs: inputs=, --input")
+        raise Refusal("several open sizes", SIZES_HINT)
     factor, name = _multiple(names[0])
     count = elements(known) * factor
     return name if count == 1 else f"{count}*{name}"
@@ -196,7 +196,7 @@ def tile(emit: Emitter, x: Blob, axis: int, count: int, role: str | None = None)
         return x
     size = x.shape[axis]
     if not isinstance(size, int):
-        raise Refusal("copies along the batch, whose size is open", "fix the batch size: batch=1")
+        raise Refusal("copies along the batch, whose size is open", BATCH_HINT)
     shape = (*x.shape[:axis], size * count, *x.shape[axis + 1 :])
     return emit.layer("Tile", [x], shape, role, tile_param={"axis": axis, "tiles": count})
 

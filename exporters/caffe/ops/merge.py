@@ -8,7 +8,7 @@ from functools import reduce as folded
 import numpy as np
 import onnx_ir as ir
 
-from exporters.caffe.emit import Emitter, floats
+from exporters.caffe.emit import BATCH_HINT, Emitter, floats
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.ops.activation import at_least, at_most, step
 from exporters.caffe.ops.table import OPS
@@ -37,7 +37,7 @@ def spread(emit: Emitter, x: Blob, shape: Sequence[Size], role: str = "tile") ->
     for axis, size in enumerate(shape):
         if x.shape[axis] != size:
             if not isinstance(size, int):
-                raise Refusal("copies along the batch, whose size is open", "fix the batch size: batch=1")
+                raise Refusal("copies along the batch, whose size is open", BATCH_HINT)
             x = tile(emit, x, axis, size, f"{role}_{axis}")
     return x
 

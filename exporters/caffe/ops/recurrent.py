@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.caffe.axes import select
-from exporters.caffe.emit import Emitter
+from exporters.caffe.emit import SIZES_HINT, Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import bias, concat, cut, filled, reshape
@@ -61,7 +61,7 @@ def lstm(
         raise Refusal("a clipped or coupled cell, or a batch that comes first")
     steps = source.shape[0]
     if not isinstance(steps, int):
-        raise Refusal("a number of steps that is open", "give the sizes of the inputs: inputs=, --input")
+        raise Refusal("a number of steps that is open", SIZES_HINT)
     used = [bool(v.uses()) or v.is_graph_output() for v in emit.node.outputs] + [False, False]
     states = (initial_h, initial_c) if initial_h is not None or initial_c is not None or used[2] else None
     directions = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[direction]
