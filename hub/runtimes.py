@@ -230,16 +230,23 @@ def _build(
 
 def _command(lock: int, failure: str, *arguments: str | Path) -> str:
     """The standard output of a program; if it fails, a HubError quotes its last lines."""
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            arguments, capture_output=True, text=True, errors="replace", check=False, pass_fds=(lock,)
-        )
+        process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, errors="replace", pass_fds=(lock,))
     except OSError as error:
         raise HubError(f"{failure}: {error}") from error
-    if done.returncode:
-        lines = [line.rstrip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise HubError("\n    ".join([f"{failure} (status {done.returncode})", *lines[-6:]]))
-    return done.stdout
+    with process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            # Ctrl-C reaches all that was started as well; it is waited for, so that nothing writes any more.
+            process.kill()
+            process.communicate()
+            raise
+    if process.returncode:
+        lines = [line.rstrip() for line in (errors or output).splitlines() if line.strip()]
+        raise HubError("\n    ".join([f"{failure} (status {process.returncode})", *lines[-6:]]))
+    return output
 
 
 def _clear(place: Path) -> None:

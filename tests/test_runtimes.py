@@ -185,16 +185,18 @@ def test_an_interrupted_installation_does_not_count(
     end: signal.Signals, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HUB_CAFFE_PYTHON", str(fake))
-    monkeypatch.setenv("FAKE_PIP", f"exec sleep {2 if end == signal.SIGKILL else 20}")
+    monkeypatch.setenv("FAKE_PIP", f"exec sleep {4 if end == signal.SIGKILL else 20}")
     root = str(Path(__file__).resolve().parent.parent)
     process = subprocess.Popen(
         [sys.executable, "-m", "hub", "runtimes", "install", "caffe"],
         env={**os.environ, "PYTHONPATH": root},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        start_new_session=True,
     )
     while not (tmp_path / "log").exists():
         time.sleep(0.02)
-    process.send_signal(end)
+    # Ctrl-C goes to all that the terminal runs, a kill to the one that is named.
+    os.killpg(process.pid, end) if end == signal.SIGINT else process.kill()
     assert process.wait(60) == (130 if end == signal.SIGINT else -end)
     status = runtimes.status("caffe")
     assert status.state == "not installed"
