@@ -120,6 +120,20 @@ def _is_hdf5(path: Path) -> bool:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
+CNTK_KEYS = frozenset(b"version type uid root name inputs primitive_functions state".split())
+
+
+def _is_cntk(path: Path) -> bool:
+    """A dictionary whose first key is one of a model's, or one of the marks of large files and of CNTK 1's."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if start[:4] == b"ktnc" or start[:8] == b"B\0C\0N\0\0\0":
+        return True
+    entry = start[3:].lstrip(bytes(range(128, 256)))[1:]  # behind its length
+    known = len(entry) > 1 and entry[0] == 10 and entry[2 : 2 + entry[1]] in CNTK_KEYS
+    return known and start[:1] + start[2:3] == b"\x08\x12"
+
+
 BUILT_IN = (
     Format(
         "keras",
@@ -165,7 +179,7 @@ BUILT_IN = (
         runner="parity.runners.caffe",
         witness="parity.runners.opencv",
     ),
-    Format("cntk", "CNTK"),
+    Format("cntk", "CNTK", reads=(".dnn", ".model"), reader="importers.cntk:read", sniff=_is_cntk),
     Format("mxnet", "MXNet"),
     Format("coreml", "Core ML", extra="coreml"),
     Format("darknet", "Darknet"),

@@ -1,14 +1,12 @@
 """A caffemodel as it lies in its file: where its layers and blobs are; no weight is read.
 
-A caffemodel is one Protocol Buffers message. Parsing it as such would hold all weights in memory, so
-its tags and lengths are walked here, each length checked against the message around it. What is not
-weights is small and goes to protobuf; packed numbers become views of the mapped file.
+A caffemodel is one Protocol Buffers message, which is walked (`hub/wire.py`). What is not weights is small and
+goes to protobuf; packed numbers become views of the mapped file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field as of
 from pathlib import Path
@@ -21,10 +19,10 @@ from google.protobuf.message import DecodeError
 from hub.errors import InvalidModel
 from hub.schemas import messages
 from hub.tensors import MappedFile
+from hub.wire import BYTES, FIXED32, FIXED64, Wire
 
 __all__ = ["Blob", "RawLayer", "WeightFile"]
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LAYER, LAYERS = 100, 2
 BLOBS = {LAYER: 7, LAYERS: 6}
 """The field of a layer in which its blobs are, by the field of the net in which the layer is."""
@@ -81,15 +79,14 @@ class WeightFile:
         self.mapping = MappedFile(path)
         if self.mapping.size == 0:
             raise InvalidModel(f"{path} is empty")
-        everything: Any = self.mapping.array(0, np.uint8, (self.mapping.size,))
-        self._bytes = memoryview(everything)
-        if bytes(self._bytes[:8]) == b"\x89HDF\r\n\x1a\n":
+        self._wire = Wire(self.mapping, "caffemodel")
+        if bytes(self._wire.data[:8]) == b"\x89HDF\r\n\x1a\n":
             raise InvalidModel(f"{path} holds weights as HDF5; save them as a binary .caffemodel with Caffe")
         self._schema = messages("caffe")
         head = bytearray()
         self.layers: list[RawLayer] = []
         total = 0
-        for number, kind, start, inner, end in self._fields(0, self.mapping.size, "the file"):
+        for number, kind, start, inner, end in self._wire.fields(0, self.mapping.size, "the file"):
             if number in BLOBS and kind == BYTES:
                 if len(self.layers) == MOST_LAYERS:
                     raise InvalidModel(f"{path} has more than {MOST_LAYERS} layers")
@@ -97,7 +94,7 @@ class WeightFile:
                 self.layers.append(layer)
                 total += size
             else:
-                head += self._bytes[start:end]
+                head += self._wire.data[start:end]
                 total += end - start
             if total > MOST_HEAD:
                 raise InvalidModel(f"{path} has more than {MOST_HEAD} bytes beside its weights; it is no caffemodel")
@@ -115,50 +112,11 @@ class WeightFile:
 
     # -- the format --------------------------------------------------------------------------------
 
-    def _varint(self, position: int, end: int, what: str) -> tuple[int, int]:
-        value = shift = 0
-        start = position
-        while True:
-            if position >= end:
-                raise InvalidModel(f"{self.path} is truncated or damaged at byte {start}: {what} ends in a number")
-            byte = self._bytes[position]
-            position += 1
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value, position
-            shift += 7
-            if shift > 63:
-                raise InvalidModel(f"{self.path} is damaged at byte {start}: a number of more than 10 bytes")
-
-    def _fields(self, position: int, end: int, what: str) -> Iterator[tuple[int, int, int, int, int]]:
-        """Field number, wire type, where it starts, where its content starts and ends; of one message."""
-        while position < end:
-            start = position
-            tag, position = self._varint(position, end, what)
-            number, kind = tag >> 3, tag & 7
-            if kind == VARINT:
-                inner = position
-                _, position = self._varint(position, end, what)
-            elif kind in (FIXED64, FIXED32):
-                inner = position
-                position += 8 if kind == FIXED64 else 4
-            elif kind == BYTES:
-                length, inner = self._varint(position, end, what)
-                position = inner + length
-            else:
-                raise InvalidModel(f"{self.path} is damaged, or no caffemodel, at byte {start}: wire type {kind}")
-            if position > end or number == 0:
-                raise InvalidModel(
-                    f"{self.path} is truncated or damaged at byte {start}: field {number} needs "
-                    f"{position - inner} bytes, {what} has {max(end - inner, 0)}"
-                )
-            yield number, kind, start, inner, position
-
     def _layer(self, number: int, start: int, end: int) -> tuple[RawLayer, int]:
         what = f"layer {len(self.layers)}"
         head = bytearray()
         blobs: list[tuple[int, int]] = []
-        for inner_number, kind, begin, inner, stop in self._fields(start, end, what):
+        for inner_number, kind, begin, inner, stop in self._wire.fields(start, end, what):
             if inner_number == BLOBS[number] and kind == BYTES:
                 if len(blobs) == MOST_LAYERS:
                     raise InvalidModel(f"{self.path}: {what} has more than {MOST_LAYERS} blobs")
@@ -166,7 +124,7 @@ class WeightFile:
             elif number == LAYERS and inner_number == V0_LAYER:
                 raise InvalidModel(f"{self.path} is of Caffe's first format; {UPGRADE_BINARY}")
             else:
-                head += self._bytes[begin:stop]
+                head += self._wire.data[begin:stop]
                 if len(head) > MOST_HEAD:
                     raise InvalidModel(f"{self.path}: {what} has more than {MOST_HEAD} bytes beside its weights")
         kind_ = self._schema.LayerParameter if number == LAYER else self._schema.V1LayerParameter
@@ -191,7 +149,7 @@ class WeightFile:
         chunks: dict[str, list[Numbers]] = {"<f4": [], "<f8": []}
         raw: list[tuple[int, int]] = []
         position = start
-        for number, kind, begin, inner, stop in self._fields(start, end, what):
+        for number, kind, begin, inner, stop in self._wire.fields(start, end, what):
             if begin < position:
                 continue  # inside a run of numbers that has been taken at once
             dtype = {5: "<f4", 8: "<f8"}.get(number)
@@ -204,7 +162,7 @@ class WeightFile:
             elif number == 12 and kind == BYTES:
                 raw = [(inner, stop)]
             elif number not in (6, 9, 13):  # gradients
-                head += self._bytes[begin:stop]
+                head += self._wire.data[begin:stop]
                 if len(head) > 1 << 16:
                     raise InvalidModel(f"{self.path}: {what} has more than {1 << 16} bytes beside its numbers")
         message = self._parse(self._schema.BlobProto, bytes(head), what, start)
@@ -222,7 +180,7 @@ class WeightFile:
 
     def _unpacked(self, begin: int, inner: int, end: int, dtype: str) -> Numbers:
         """Numbers that each have their own tag: all that follow each other at once."""
-        tag = bytes(self._bytes[begin:inner])
+        tag = bytes(self._wire.data[begin:inner])
         size = len(tag) + np.dtype(dtype).itemsize
         rows = self.mapping.array(begin, np.uint8, ((end - begin) // size, size))
         same = (rows[:, : len(tag)] == np.frombuffer(tag, np.uint8)).all(1)

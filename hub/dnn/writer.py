@@ -1,120 +1,17 @@
-"""CNTK's model files, version 2: one tree of typed values, written without CNTK.
-
-A file is a `Dictionary` message of Protocol Buffers (CNTK.proto in CNTK's sources): a map from names to values,
-each of which says its type. In Python the types are
-
-    Bool bool · Int `Int` · SizeT int · Float `Float` · Double float · String str · None None
-    NDShape `Shape` · Axis `Axis` · Vector list · Dictionary dict · NDArrayView `Array`
-
-Shapes run as CNTK's do, the fastest axis first: an array of C order (O, I, H, W) has the shape (W, H, I, O) and
-the same bytes. A file of 2 GB or more has the numbers of its arrays behind the message, in its order
-(`LARGE`; Serialization.cpp in CNTK's sources).
-"""
+"""Writes CNTK's model files, array by array, in both forms."""
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any
 
-import numpy as np
-
+from hub.dnn.values import LARGE, LIMIT, Array, Axis, Float, Int, Shape
 from hub.wire import delimited, varint
 
-__all__ = [
-    "BATCH",
-    "FLOAT",
-    "FREE",
-    "INFERRED",
-    "LARGE",
-    "OPERATORS",
-    "Array",
-    "Axis",
-    "Float",
-    "Int",
-    "Shape",
-    "Tree",
-    "encode",
-    "write",
-]
-
-Tree: TypeAlias = dict[str, Any]
-
-LARGE = 0x636E746B
-"""The first four bytes, little endian, of a file whose arrays lie behind the message."""
-
-LIMIT = (1 << 31) - 1
-"""From this size on, in bytes, a file has the large form."""
-
-FREE, INFERRED = (1 << 64) - 3, (1 << 64) - 1
-"""Sizes in a shape: one that is known at run time only, one that CNTK works out."""
-
-OPERATORS = dict(
-    enumerate(
-        """Negate Sigmoid Tanh ReLU Exp Log Sqrt Floor Abs Reciprocal Softmax Hardmax TransposeAxes Where Slice
-        Dropout Reshape Pooling SumAll Plus Minus ElementTimes Equal NotEqual Less LessEqual Greater GreaterEqual
-        PackedIndex GatherPacked ScatterPacked Times TransposeTimes Convolution SquaredError
-        CrossEntropyWithSoftmax ClassificationError PastValue FutureValue ReduceElements BatchNormalization Clip
-        Select Splice Combine RandomSample RandomSampleInclusionFrequency ROIPooling Logistic OptimizedRNNStack
-        ReconcileDynamicAxis LogSoftmax LogPlus CosDistance Sin Cos Pass Block Unpooling LambdaRank NDCG
-        EditDistanceError NoOp LabelsToGraph StopGradient ELU ForwardBackward CosDistanceWithNegativeSamples
-        OneHot Pow ToSequence ToSequenceLike UnpackSequence Assign Gather StableSigmoid RandomDistribution Sinh
-        Cosh UnpackBatch ToBatch Asin Acos Pad Crop Atanh Asinh TopK Squeeze ConstantOp
-        LatticeSequenceWithSoftmax Cast EyeLike CustomProxyOp StraightThrough Tan Atan ConvolutionSequenceShape
-        """.split()
-    )
-)
-"""The names of CNTK's primitive functions by their numbers in files (PrimitiveOpType.h)."""
-
-
-class Int(int):
-    """A signed number of 32 bits; a plain int is a SizeT, unsigned and of 64 bits."""
-
-
-class Float(float):
-    """A number of 32 bits; a plain float is a Double."""
-
-
-class Shape(tuple[int, ...]):
-    """An NDShape, the fastest axis first."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A static axis by its number from the fastest on (-1: all), or a dynamic one by its name."""
-
-    index: int
-    name: str = "staticAxisIdx="
-    ordered: bool = True
-
-
-BATCH = Axis((1 << 31) - 1, "defaultBatchAxis", False)
-
-FLOAT: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 4: np.dtype("<f4")}
-"""How the numbers of a DataType are stored: Float, Double; Float16 as 32 bits."""
-
-
-@dataclass(frozen=True)
-class Array:
-    """An NDArrayView: its DataType (1 Float, 2 Double, 4 Float16, 5 Int8, 6 Int16), its shape, and its numbers.
-
-    `put` writes the numbers as they are stored, little endian, into a file.
-    """
-
-    data_type: int
-    shape: Shape
-    put: Callable[[IO[bytes]], None]
-
-    @property
-    def nbytes(self) -> int:
-        """What `put` writes."""
-        return math.prod(self.shape) * FLOAT[self.data_type].itemsize
-
-
-# -- writing ---------------------------------------------------------------------------------------------
+__all__ = ["encode", "write"]
 
 
 @dataclass
