@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from exporters.caffe.net import Blob, Layer, Size
-from exporters.constants import Constant
+from exporters.constants import Constant, floats
 from exporters.lowering import Walk
 from hub.canonical import layer_of
 from hub.errors import Refusal
 
-__all__ = ["BATCH_HINT", "SIZES_HINT", "Emitter", "elements", "floats"]
+__all__ = ["BATCH_HINT", "SIZES_HINT", "Emitter"]
 
 BATCH_HINT = "fix the batch size: batch=1"
 SIZES_HINT = "give the sizes of the inputs: inputs=, --input"
@@ -124,19 +123,3 @@ class Emitter(Walk[Blob]):
                 raise Refusal(f"sizes {left} and {right} that must be the same", BATCH_HINT)
             result.append(right if left == 1 else left)
         return tuple(result)
-
-
-def elements(sizes: Sequence[int]) -> int:
-    """The product of sizes."""
-    result = 1
-    for size in sizes:
-        result *= size
-    return result
-
-
-def floats(constant: Constant) -> Constant:
-    """The constant in float32, converted when it is written."""
-    if constant.dtype == ir.DataType.FLOAT:
-        return constant
-    load = constant.load
-    return Constant(constant.shape, ir.DataType.FLOAT, lambda: load().astype(np.float32), constant.root)
