@@ -1,6 +1,6 @@
 """CNTK's libraries, asked through `protocol`. Run by hub's own Python, with the folder of the libraries as argument.
 
-    {"open": path}                                    -> id, and how many inputs and outputs there are
+    {"open": path}                                    -> id, the names of inputs and outputs
     {"run": id, "feeds", "names", "batched", "samples", "outputs", "to"}   -> names
     {"close": id}                                     -> {}
 
@@ -155,7 +155,8 @@ class Models:
         model = Model(self.library, path)
         self.opened += 1
         self.models[self.opened] = model
-        return {"id": self.opened, "inputs": len(model.inputs), "outputs": len(model.outputs)}
+        named = {"inputs": model.inputs, "outputs": model.outputs}
+        return {"id": self.opened, **{k: [v.name.decode("utf-8", "replace") for v in vs] for k, vs in named.items()}}
 
     def run(self, request: Any) -> Any:
         """Run a model, sample by sample."""
