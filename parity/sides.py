@@ -13,7 +13,7 @@ from hub.errors import UsageError
 from parity.compare import Row
 from parity.golden import Recorded, is_golden
 from parity.report import NotCompared, Report, Why, joined
-from parity.runners import Array, LoadFailed, Port, Runner, Unfit, find
+from parity.runners import Array, LoadFailed, NotInstalled, Port, Runner, Unfit, find
 
 if TYPE_CHECKING:
     from hub.formats import Format
@@ -71,10 +71,11 @@ def open_side(
     try:
         runner = runtime.open(source)
     except Unfit as error:
+        why: Why = "missing dependency" if isinstance(error, NotInstalled) else "no runtime"
         if known.witness is None or find(known.witness).available():
-            report.skipped.append(NotCompared(label, str(error), "no runtime"))
+            report.skipped.append(NotCompared(label, str(error), why))
             return None
-        return _witness(source, label, report, stack, known, str(error), judged, "no runtime")
+        return _witness(source, label, report, stack, known, str(error), judged, why)
     except LoadFailed as error:
         reason = f"{known.title} cannot load it: {error}"
         if judged:

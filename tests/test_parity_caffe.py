@@ -22,7 +22,7 @@ from parity.check import check
 from parity.report import Report
 from parity.runners import LoadFailed, RunFailed, caffe, opencv
 from parity.runners import sidecar as sidecars
-from parity.runners.prototxt import Interface
+from parity.runners.interface import Interface
 
 need_runtime("caffe")
 

@@ -33,6 +33,7 @@ __all__ = [
     "SQUASHING",
     "Array",
     "LoadFailed",
+    "NotInstalled",
     "Port",
     "RunFailed",
     "Runner",
@@ -59,6 +60,10 @@ class LoadFailed(Exception):
 
 class Unfit(LoadFailed):
     """The file is for a relative of the runtime: that this one cannot load it says nothing against the file."""
+
+
+class NotInstalled(Unfit):
+    """The file needs a part of the runtime that is not installed. The message says how to get it."""
 
 
 class RunFailed(Exception):

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed, need, single_line
+from parity.runners.interface import Interface
 from parity.runners.layergraph import Capture, Layer, LayerGraph
-from parity.runners.prototxt import Interface, Prototxt, open_prototxt
+from parity.runners.prototxt import Prototxt, open_prototxt
 
 __all__ = ["OpenCVRunner", "available", "open"]
 

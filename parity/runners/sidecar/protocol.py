@@ -1,25 +1,23 @@
 """How a runtime in a process of its own is asked: lines of JSON on its standard input and output,
 and arrays in `.npz` files.
 
-Both ends use this file, and the other one may be a Python 3.7: it needs NumPy and nothing else.
+Both ends use this file, and the other one may be a Python 3.6: it needs NumPy and nothing else.
 """
-
-from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 __all__ = ["read_arrays", "serve", "write_arrays"]
 
 
-def write_arrays(path: str, arrays: Mapping[str, Any]) -> list[tuple[str, str]]:
+def write_arrays(path: str, arrays: Mapping[str, Any]) -> List[Tuple[str, str]]:
     """Write `arrays` and return their names and dtypes; the members of the file are numbered, as a
     name may be anything, and dtypes that NumPy does not know (bfloat16) are written as bytes."""
-    members: dict[str, Any] = {}
+    members: Dict[str, Any] = {}
     for i, array in enumerate(arrays.values()):
         plain = np.ascontiguousarray(array)
         if plain.dtype.kind == "V":
@@ -29,7 +27,7 @@ def write_arrays(path: str, arrays: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, array.dtype.name) for name, array in arrays.items()]
 
 
-def read_arrays(path: str, names: Sequence[Any]) -> dict[str, Any]:
+def read_arrays(path: str, names: Sequence[Any]) -> Dict[str, Any]:
     """The arrays that `write_arrays` wrote, by `names`, which it returned. The file is removed."""
     with np.load(path, allow_pickle=False) as content:
         arrays = [content[f"a{i}"] for i in range(len(names))]

