@@ -8,7 +8,7 @@ from typing import Any
 
 from exporters.codegen.candidates import Cache, candidates
 from exporters.codegen.groups import Column, Group
-from exporters.codegen.names import common, tokens
+from exporters.codegen.names import Name, common, tokens
 from exporters.codegen.parameters import multiples, parameter_names, unified
 from exporters.codegen.program import (
     Argument,
@@ -16,6 +16,7 @@ from exporters.codegen.program import (
     Expression,
     Literal,
     Member,
+    NameSlot,
     Op,
     Parameter,
     Reference,
@@ -179,10 +180,13 @@ def _parameter(name: str, column: Column, values: list[Any]) -> Argument:
 def _template(group: Group, holes: dict[int, Parameter], parameters: list[Argument]) -> Block:
     """The body of the class, made from one of the groups."""
     counter = iter(range(len(group.columns)))
+    names = iter(range(len(group.names)))
     variables: dict[Variable, Variable] = {}
     slots: dict[Member, Member] = {}
 
     def value(original: Any) -> Any:
+        if isinstance(original, Name | NameSlot):
+            return NameSlot(next(names))
         if isinstance(original, (bool, str, list)) or original is None:
             return original
         number = next(counter)
@@ -201,6 +205,7 @@ def _template(group: Group, holes: dict[int, Parameter], parameters: list[Argume
                 else:
                     new = value(a.value)
                 copy.arguments.append(Argument(a.name, new, a.default, a.positional))
+            copy.names = [NameSlot(next(names)) for _ in member.names]
         return slots[member]
 
     def expression(e: Expression) -> Expression:
@@ -226,7 +231,7 @@ def _install(group: Group, block: Block, arguments: list[Argument], blocks: list
     """Put an instance of the block in the place of a group."""
     scope = group.scope
     assert scope is not None
-    member = Member("block", "", _hint(group), arguments, block=block, children=list(group.members))
+    member = Member("block", "", _hint(group), arguments, block=block, children=list(group.members), names=group.names)
     layers = [step.layer for step in group.steps]
     call = Op(
         "{}(" + ", ".join(["{}"] * len(group.inputs)) + ")",
@@ -253,6 +258,7 @@ def _install(group: Group, block: Block, arguments: list[Argument], blocks: list
             if slot is member:
                 inner = [instance.children[k] for k in picked]
                 child = Member("block", "", _common(inner) or inner[0].hint, arguments, block=block, children=inner)
+                child.names = [instance.names[n.index] if isinstance(n, NameSlot) else n for n in group.names]
                 block.instances.append(child)
                 children.append(child)
             else:
