@@ -39,6 +39,12 @@ class GraphBuilder:
         self._names: set[str] = set()
         self._layer: tuple[str, str] | None = None
 
+    def inner(self, name: str) -> GraphBuilder:
+        """A builder of a graph inside of this one: it takes names from the same ones, and adds weights to this one."""
+        body = GraphBuilder(self.unique(name))
+        body._names, body.initializers = self._names, self.initializers
+        return body
+
     def unique(self, name: str) -> str:
         """`name`, or the first of `name_1`, `name_2`, ... that is free; taken from then on."""
         candidate, number = name, 0

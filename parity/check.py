@@ -257,8 +257,8 @@ def _layer_tap(name: str, side: Side, other: Side) -> str:
 
 
 def _wholes(name: str) -> list[str]:
-    """The layers that "a/b/c" may be a part of: "a" and "a/b"."""
-    return [name[:i] for i, character in enumerate(name) if character == "/"]
+    """The layers that "a/b/c" or "a.b.c" may be a part of: "a", and "a/b" or "a.b"."""
+    return [name[:i] for i, character in enumerate(name) if character in "/."]
 
 
 def _outputs(values: Mapping[str, Array]) -> dict[str, Array]:

@@ -84,7 +84,6 @@ class CNTKRunner(Description):
         self._closed = False
         self._generation = self._id = 0
         self._form = ""
-        self._direct = True
         self._inputs: list[int] = []
         self._positions: dict[str, int] = {}
         try:
@@ -97,6 +96,8 @@ class CNTKRunner(Description):
                     f"the input {known.name or known.uid!r} is not of float32, and CNTK's interface for C takes "
                     "nothing else"
                 )
+        # CNTK's interface for C takes and gives by name, which is of ASCII characters, and takes no sparse arrays.
+        self._direct = graph.ascii and not any(known.sparse for known in graph.inputs)
         if interface is None:
             said = graph.tree.get(KEY)
             interface = Interface.parse(said, f"its key {KEY!r}") if isinstance(said, str) else Interface()
@@ -112,17 +113,16 @@ class CNTKRunner(Description):
         super().__init__("cntk", runtimes.status("cntk").version, layout="canonical", grain="parts")
         self.inputs = [interface.port(name, shape) for name, shape in self._shapes.items()]
         self.layers = interface.named(graph.layers)
-        self._before: dict[str, str] = {}
-        for name in graph.outputs:
-            self.ops[name] = graph.op(name)
-            if (found := graph.squashed(name)) is not None:
-                key = f"before:{name}"
-                self._before[key], self.ops[key] = found
-        self._taps = graph.taps(self._before.values())
+        self.ops = dict(graph.ops)
+        for key, (_, op, same) in graph.before.items():
+            self.ops[key] = op
+            said = interface.outputs.get(key.partition(":")[2])
+            if said is not None and same and (rank := len(said.perm or said.shape or ())):
+                self.perms[key] = tuple(range(rank))  # it comes in the source's layout
         _SERVER.enter()
         try:
             with _SERVER.lock:
-                self._open("as it is")
+                self._open("as it is" if graph.ascii else "tapped")
         except BaseException:
             self.close()
             raise
@@ -141,7 +141,7 @@ class CNTKRunner(Description):
         samples = self._samples(arrays)
         wanted = {tap: value for tap in taps if (value := self._graph.capture(interface.asked(tap))) is not None}
         if BEFORE in taps:
-            wanted |= self._before
+            wanted |= {tap: value for tap, (value, _, _) in self._graph.before.items()}
         with _SERVER.lock:
             if self._closed:
                 raise RunFailed("it is closed")
@@ -201,33 +201,31 @@ class CNTKRunner(Description):
         if self._generation == _SERVER.generation and self._form == form:
             return
         self._free()
-        inputs = [known.name for known in self._graph.inputs]
-        if form == "tapped":
-            inputs = [f"hub input {i}" for i in range(len(inputs))]
-            path = process.folder / "tapped.dnn"
-            try:
-                renamed = zip((known.uid for known in self._graph.inputs), inputs, strict=True)
-                write(path, self._graph.tapped(self._taps, dict(renamed)))
-                answer = self._load(process, path)
-            finally:
-                path.unlink(missing_ok=True)
-            self._positions = {value: answer["outputs"].index(name) for name, value in self._taps.items()}
-        else:
-            answer = self._load(process, self._path)
-            values = list(self._graph.outputs.values())
-            # CNTK takes and gives by name.
-            self._direct = sorted(answer["inputs"]) == sorted({*inputs}) and len({*answer["outputs"]}) == len(values)
-            self._positions = {value: i for i, value in enumerate(values)}
-        self._inputs = [inputs.index(name) for name in answer["inputs"]] if form == "tapped" or self._direct else []
-        self._form = form
-
-    def _load(self, process: Process, path: Path) -> Any:
+        graph = self._graph
+        # CNTK's interface for C takes a path of ASCII characters only: it finds the model in its working directory.
+        path = process.folder / "model.dnn"
         try:
-            answer = process.ask({"open": str(path)})
+            if form == "tapped":
+                inputs = [f"hub input {i}" for i in range(len(graph.inputs))]
+                renamed = zip((known.uid for known in graph.inputs), inputs, strict=True)
+                write(path, graph.with_outputs(graph.taps, dict(renamed)))
+            else:
+                inputs = [known.name for known in graph.inputs]
+                path.symlink_to(self._path)
+            answer = process.ask({"open": path.name})
         except RunFailed as error:
             raise LoadFailed(str(error)) from error
-        self._generation, self._id = _SERVER.generation, answer["id"]
-        return answer
+        finally:
+            path.unlink(missing_ok=True)
+        self._generation, self._id, self._form = _SERVER.generation, answer["id"], form
+        if form == "tapped":
+            self._positions = {value: answer["outputs"].index(name) for name, value in graph.taps.items()}
+        else:
+            values = list(graph.outputs.values())
+            named = sorted(answer["inputs"]) == sorted({*inputs}) and len({*answer["outputs"]}) == len(values)
+            self._direct = self._direct and named
+            self._positions = {value: i for i, value in enumerate(values)}
+        self._inputs = [inputs.index(name) for name in answer["inputs"]] if form == "tapped" or self._direct else []
 
     def _free(self) -> None:
         if self._form and self._generation == _SERVER.generation and _SERVER.running:

@@ -127,6 +127,10 @@ class Model:
         self.library.call("ReleaseModel", self.handle)
 
 
+def _names(variables: List[Variable]) -> List[str]:
+    return [variable.name.decode("utf-8", "replace") for variable in variables]
+
+
 class Models:
     """The open models, by number."""
 
@@ -155,8 +159,7 @@ class Models:
         model = Model(self.library, path)
         self.opened += 1
         self.models[self.opened] = model
-        named = {"inputs": model.inputs, "outputs": model.outputs}
-        return {"id": self.opened, **{k: [v.name.decode("utf-8", "replace") for v in vs] for k, vs in named.items()}}
+        return {"id": self.opened, "inputs": _names(model.inputs), "outputs": _names(model.outputs)}
 
     def run(self, request: Any) -> Any:
         """Run a model, sample by sample."""
