@@ -197,6 +197,7 @@ class Emitter(Walk[Tensor]):
         body: Callable[[], Variable],
         keywords: Mapping[str, Any] | None = None,
         infix: str = "",
+        defaults: Mapping[str, Any] | None = None,
     ) -> Variable:
         """A line of code. `body` adds the functions that CNTK makes of it; calls in it are no lines."""
         self._depth += 1
@@ -206,7 +207,7 @@ class Emitter(Walk[Tensor]):
             self._depth -= 1
         if not self._depth:
             said = {name: value for name, value in (keywords or {}).items() if value is not None}
-            self.calls.append(Call(function, list(arguments), said, [result], self.layer, infix))
+            self.calls.append(Call(function, list(arguments), said, [result], self.layer, infix, dict(defaults or {})))
         return result
 
 

@@ -23,9 +23,7 @@ HELPERS = {
         y = C.plus(y, b, name="" if activation else name)
     return activation(y, name=name) if activation else y
 ''',
-    "convolution": '''def convolution(
-    x, w, key, strides=(1,), pads=None, groups=1, activation=None, name=None
-):
+    "convolution": '''def convolution(x, w, key, strides=(1,), pads=None, groups=1, activation=None, name=None):
     """Convolution without or, given pads (before, behind) for each axis, with zeros around `x`."""
     name = key if name is None else name
     if pads:

@@ -51,9 +51,14 @@ __all__ = [
 Pads = Sequence[tuple[int, int]]
 
 
-def _plain(values: Sequence[Any], default: Any) -> Any:
-    """Numbers by axis as an argument: left out where they are the default."""
-    return None if all(value == default for value in values) else tuple(values)
+def _around(pads: Pads) -> tuple[tuple[int, int], ...]:
+    """Pads as an argument."""
+    return tuple((before, behind) for before, behind in pads)
+
+
+def _defaults(count: int) -> dict[str, Any]:
+    """What the arguments of windows over so many axes are left out at."""
+    return {"strides": (1,) * count, "pads": ((0, 0),) * count, "crops": ((0, 0),) * count, "groups": 1}
 
 
 def _inner(pads: Pads, rank: int) -> list[tuple[int, int]]:
@@ -88,8 +93,8 @@ def convolution(
         y = convolve(emit, pad(emit, x, _inner(pads, x.rank)), w, strides, groups)
         return _bias(emit, y, bias, group)
 
-    keywords = {"strides": _plain(strides, 1), "pads": _plain(pads, (0, 0)), "groups": groups if groups > 1 else None}
-    return emit.call("convolution", [x, group], body, keywords)
+    keywords = {"strides": tuple(strides), "pads": _around(pads), "groups": groups}
+    return emit.call("convolution", [x, group], body, keywords, defaults=_defaults(len(strides)))
 
 
 def convolution_transpose(
@@ -111,12 +116,8 @@ def convolution_transpose(
             y = slices(emit, y, axis, before, emit.fixed([y.shape[axis]])[0] - behind)
         return _bias(emit, y, bias, group)
 
-    keywords = {
-        "strides": _plain(strides, 1),
-        "output_shape": (kernel.shape[1], *sizes),
-        "crops": _plain(crops, (0, 0)),
-    }
-    return emit.call("convolution_transpose", [x, group], body, keywords)
+    keywords = {"output_shape": (kernel.shape[1], *sizes), "strides": tuple(strides), "crops": _around(crops)}
+    return emit.call("convolution_transpose", [x, group], body, keywords, defaults=_defaults(len(strides)))
 
 
 def dense(emit: Emitter, x: Variable, kernel: Constant, bias: Constant | None) -> Variable:
@@ -146,12 +147,12 @@ def batch_normalization(
 
 def max_pooling(emit: Emitter, x: Variable, window: Sequence[int], strides: Sequence[int], pads: Pads) -> Variable:
     """The greatest in each window; what is around the input is less than anything."""
-    keywords = {"strides": _plain(strides, 1), "pads": _plain(pads, (0, 0))}
+    keywords = {"strides": tuple(strides), "pads": _around(pads)}
 
     def body() -> Variable:
         return pooling(emit, pad(emit, x, _inner(pads, x.rank), float("-inf")), 0, window, strides)
 
-    return emit.call("max_pooling", [x, tuple(window)], body, keywords)
+    return emit.call("max_pooling", [x, tuple(window)], body, keywords, defaults=_defaults(len(strides)))
 
 
 def average_pooling(
@@ -163,12 +164,12 @@ def average_pooling(
     correction: Array | None = None,
 ) -> Variable:
     """The mean of each window with zeros around the input, times a correction by position."""
-    keywords = {"strides": _plain(strides, 1), "pads": _plain(pads, (0, 0))}
+    keywords = {"strides": tuple(strides), "pads": _around(pads)}
 
     def body() -> Variable:
         return pooling(emit, pad(emit, x, _inner(pads, x.rank)), 1, window, strides)
 
-    y = emit.call("average_pooling", [x, tuple(window)], body, keywords)
+    y = emit.call("average_pooling", [x, tuple(window)], body, keywords, defaults=_defaults(len(strides)))
     if correction is None:
         return y
     ratio = Constant.of(correction.astype(np.float32))

@@ -70,8 +70,8 @@ class Function:
 class Call:
     """A call as code: `function(*arguments, **keywords)`, or `infix` where it needs no name.
 
-    An argument is a variable, a list of variables, a group (its name), or a plain value. `helper` is a
-    function that the file defines. `shortened` are keywords that are left out where they have this value.
+    An argument is a variable, a group (its name), or a plain value. `defaults` are the values at which a keyword
+    is left out. A `helper` is a function that the file defines.
     """
 
     function: str
@@ -80,6 +80,7 @@ class Call:
     results: list[Variable]
     layer: str
     infix: str = ""
+    defaults: dict[str, Any] = field(default_factory=dict)
     name: str = ""
 
     @property

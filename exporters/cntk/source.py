@@ -15,6 +15,7 @@ from exporters.cntk.net import Call, Group, Variable
 from exporters.codegen.blocks import find_blocks
 from exporters.codegen.body import Text, function_body
 from exporters.codegen.layout import lay_out
+from exporters.codegen.loops import loops
 from exporters.codegen.names import Name, identifier, literal, prose, unique
 from exporters.codegen.naming import name_blocks
 from exporters.codegen.program import (
@@ -37,7 +38,7 @@ from exporters.codegen.program import (
 from exporters.codegen.program import (
     Variable as Local,
 )
-from exporters.codegen.source_names import Naming, name_slots
+from exporters.codegen.source_names import Naming, Piece, name_slots
 
 __all__ = ["source", "write_source"]
 
@@ -119,6 +120,8 @@ class _Program:
             return Op(call.infix, tuple(arguments), PRECEDENCE[call.infix])
         gaps = ["{}"] * len(arguments)
         for name, value in call.keywords.items():
+            if name in call.defaults and call.defaults[name] == value:
+                continue
             gaps.append(name + "={}")
             arguments.append(Literal(value, name))
         if call.name:
@@ -130,7 +133,9 @@ class _Program:
         """The call of a helper that takes its weights by the name of their group."""
         given = [Argument("key", Name(group.key), positional=True)]
         tensors = [a for a in call.arguments if isinstance(a, Variable)]
-        given += [Argument(name, value, None) for name, value in call.keywords.items()]
+        for name, value in call.keywords.items():
+            default = {"default": call.defaults[name]} if name in call.defaults else {}
+            given.append(Argument(name, value, **default))
         if call.name != group.key:
             given.append(Argument("name", Name(call.name)))
         member = Member("module", call.function, call.layer, given)
@@ -183,13 +188,16 @@ class _Text(Text):
             return value.name if value.factor == 1 else f"{value.factor} * {value.name}"
         return literal(value).replace("math.inf", "np.inf").replace("math.nan", "np.nan")
 
-    def pieces(self, pieces: Sequence[str | int]) -> str:
+    def pieces(self, pieces: Sequence[Piece]) -> str:
         """A name that is made of texts and of parameters."""
         assert self.naming is not None
         names = self.naming.parameters
+        parts = [
+            literal(p)[1:-1] if isinstance(p, str) else names[p[0]] + (f" + {p[1]}" if p[1] else "") for p in pieces
+        ]
         if len(pieces) == 1:
-            return literal(pieces[0]) if isinstance(pieces[0], str) else names[pieces[0]]
-        texts = [literal(p)[1:-1] if isinstance(p, str) else f"{{{names[p]}}}" for p in pieces]
+            return literal(pieces[0]) if isinstance(pieces[0], str) else parts[0]
+        texts = [t if isinstance(p, str) else f"{{{t}}}" for p, t in zip(pieces, parts, strict=True)]
         return f'f"{"".join(texts)}"'
 
     def fill(self, op: Op) -> str:
@@ -202,6 +210,8 @@ class _Text(Text):
         if member.block is not None:
             arguments += self.names(member, member.block)
         for argument in member.arguments:
+            if not argument.required and argument.value == argument.default:
+                continue
             text = self.value(argument.value)
             arguments.append(text if argument.positional else f"{argument.name}={text}")
         return f"{member.block.name if member.block else member.type}({', '.join(arguments)})"
@@ -253,8 +263,8 @@ def _build(
         shape = literal(tuple(variable.shape))
         lines += lay_out(f"{name} = C.input_variable({shape}{dynamic}, name={literal(_plain(variable))})", 4)
     text = _Text("", dict(zip(scope.inputs, inputs, strict=True)), namings=namings)
-    for line in function_body(scope, text, {*taken, *inputs} - {"x"}):
-        lines += lay_out(line, 4)
+    for indent, line in loops(function_body(scope, text, {*taken, *inputs} - {"x"})):
+        lines += lay_out(line, 4 + indent)
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from exporters.codegen.candidates import Cache, candidates
@@ -26,6 +26,7 @@ from exporters.codegen.program import (
     Variable,
     references,
 )
+from exporters.codegen.source_names import form, parameters_needed
 
 __all__ = ["find_blocks", "members_of"]
 
@@ -48,7 +49,7 @@ def find_blocks(root: Scope) -> list[Block]:
     cache: Cache = {}
     for _ in range(_ROUNDS):
         scopes = [root, *(block.scope for block in blocks)]
-        best = _best(scopes, cache)
+        best = _best(scopes, cache, {id(block.scope): block.instances[0].names for block in blocks})
         if best is None:
             break
         blocks.append(_replace(best, blocks))
@@ -72,7 +73,7 @@ def _sorted(blocks: Sequence[Block]) -> list[Block]:
 # --- choosing
 
 
-def _best(scopes: list[Scope], cache: Cache) -> list[Group] | None:
+def _best(scopes: list[Scope], cache: Cache, names: Mapping[int, list[Any]]) -> list[Group] | None:
     clusters: dict[Hashable, list[Group]] = defaultdict(list)
     for group in candidates(scopes, cache):
         clusters[group.key].append(group)
@@ -81,14 +82,27 @@ def _best(scopes: list[Scope], cache: Cache) -> list[Group] | None:
         apart = _apart(groups)
         if len(apart) < 2:
             continue
-        score = _score(apart)
+        score = _score(apart) - _naming_overhead(apart, names)
         if score >= _LEAST and (best is None or score > best[0]):
             best = (score, -rank, apart)
     return best[2] if best else None
 
 
+def _naming_overhead(groups: list[Group], names: Mapping[int, list[Any]]) -> float:
+    """What it costs that the code has the names of source layers in it, in lines."""
+    rows = []
+    for group in groups:
+        concrete = names.get(id(group.scope), [])
+        rows.append([str(concrete[n.index] if isinstance(n, NameSlot) else n) for n in group.names])
+    needed = parameters_needed(rows)
+    return needed + max(0, needed - 2) * len(groups)
+
+
 def _parts(groups: list[Group]) -> list[list[Group]]:
-    """The groups of one key: all of them; those that agree in all but the channels; those that are equal."""
+    """The groups of one key: all of them; those that agree in all but the channels; those that are equal.
+
+    Also those whose names look alike.
+    """
     if len(groups) < 2 or not groups[0].members:
         return []
     parts = [groups]
@@ -99,6 +113,13 @@ def _parts(groups: list[Group]) -> list[list[Group]]:
             split[tuple((type(c.value).__name__, c.value) for c in columns)].append(group)
         if len(split) > 1:
             parts.extend(part for part in split.values() if len(part) > 1)
+    if groups[0].names:
+        for part in list(parts):
+            alike: dict[Hashable, list[Group]] = defaultdict(list)
+            for group in part:
+                alike[tuple(form(str(name)) for name in group.names)].append(group)
+            if len(alike) > 1:
+                parts.extend(same for same in alike.values() if len(same) > 1)
     return parts
 
 
@@ -172,7 +193,7 @@ def _parameter(name: str, column: Column, values: list[Any]) -> Argument:
     sizes = column.kind == "channels"
     argument = column.argument
     plain = [v for v in values if not isinstance(v, Parameter)]
-    if argument is not None and not argument.required and not sizes and type(argument.default) in (int, float):
+    if argument is not None and not argument.required and not sizes and type(argument.default) in (int, float, tuple):
         return Argument(name, plain, argument.default)
     return Argument(name, plain, positional=sizes or name == "kernel_size")
 

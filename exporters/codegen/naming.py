@@ -65,7 +65,7 @@ def name_blocks(
     for block in blocks:
         words, ending = _words(block, model.lower())
         if functions:
-            name = identifier("_".join([*words, ending] if ending else words).lower(), taken, "block")
+            name = identifier("_".join([*words, ending] if ending else words).lower(), reserved, "block")
         else:
             name = class_name("_".join(words) if ending else "".join(words), "") + ending
         block.name = unique(name, taken)

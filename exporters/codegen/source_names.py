@@ -9,27 +9,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from exporters.codegen.names import identifier, unique
 from exporters.codegen.program import Block, Literal, Member, NameSlot, Step, expressions, references
 
-__all__ = ["Naming", "name_slots"]
+__all__ = ["Naming", "Piece", "form", "name_slots", "parameters_needed"]
 
-_MOST = 3
+_MOST = 4
+Piece: TypeAlias = "str | tuple[int, int]"
+"""A part of a name: a text, or a parameter by its number and what is added to it."""
+
 Source = Callable[[Sequence[str]], str]
 """A text that an instance's names say."""
 
 
 @dataclass
 class Naming:
-    """What a block says for its slots: `parameters` by name, and each slot as pieces, texts and parameters."""
+    """What the code of a block says for its slots and calls of other blocks: `parameters` by name, and pieces."""
 
     parameters: list[str] = field(default_factory=list)
     numbers: list[bool] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    slots: dict[int, list[str | int]] = field(default_factory=dict)
-    calls: dict[Member, list[list[str | int]]] = field(default_factory=dict)
+    slots: dict[int, list[Piece]] = field(default_factory=dict)
+    calls: dict[Member, list[list[Piece]]] = field(default_factory=dict)
 
     def arguments(self, names: Sequence[str]) -> list[str | int]:
         """The values of the parameters for an instance outside of all blocks."""
@@ -41,13 +44,22 @@ def name_slots(blocks: Sequence[Block], reserved: Iterable[str]) -> dict[Block, 
     """How the code of each block names layers. A block comes after those that it uses."""
     done: dict[Block, Naming] = {}
     for block in blocks:
-        taken = {*reserved, *(p.name for p in block.parameters)}
-        done[block] = _naming(block, done, taken)
+        done[block] = _naming(block, done, {*reserved, *(p.name for p in block.parameters)})
     return done
 
 
-def _naming(block: Block, done: dict[Block, Naming], taken: set[str]) -> Naming:
-    naming = Naming()
+def form(name: str) -> str:
+    """What a name looks like apart from its numbers."""
+    return re.sub(r"\d+", "0", name)
+
+
+def parameters_needed(rows: Sequence[Sequence[str]]) -> int:
+    """How many parameters a block has for the names of its instances."""
+    return len(_factored(list(zip(*rows, strict=True))).parameters) if rows[0] else 0
+
+
+def _naming(block: Block, done: dict[Block, Naming], reserved: set[str]) -> Naming:
+    naming, taken = Naming(), set(reserved)
     places: list[tuple[Source, Any]] = []
     for slot in _direct(block.scope.steps):
         places.append((_at(slot), slot))
@@ -65,8 +77,8 @@ def _naming(block: Block, done: dict[Block, Naming], taken: set[str]) -> Naming:
         else:
             naming.calls[place[0]][place[1]] = pieces
     for word, vector, (index, start, end) in parts.parameters:
-        naming.parameters.append(unique(identifier(word, taken, "name"), taken))
-        naming.numbers.append(all(re.fullmatch(r"0|[1-9]\d*", text) for text in vector))
+        naming.parameters.append(unique(identifier(word, reserved, "name"), taken))
+        naming.numbers.append(all(_is_number(text) for text in vector))
         naming.sources.append(_part(places[index][0], start, end))
     return naming
 
@@ -107,12 +119,16 @@ def _part(source: Source, start: int, end: int | None) -> Source:
 # -- factoring ----------------------------------------------------------------------------------------------
 
 
+Place: TypeAlias = "tuple[int, int, int | None]"
+"""Where a parameter is read: the vector, the first word, the end."""
+
+
 @dataclass
 class _Parts:
-    """Parameters as (a word for the name, values, (vector, first word, end)); every vector as pieces."""
+    """Parameters as (a word for the name, values, place), and every vector as pieces."""
 
-    parameters: list[tuple[str, tuple[str, ...], tuple[int, int, int | None]]]
-    pieces: list[list[str | int]]
+    parameters: list[tuple[str, tuple[str, ...], Place]] = field(default_factory=list)
+    pieces: list[list[Piece]] = field(default_factory=list)
 
 
 def _words(text: str) -> list[str]:
@@ -120,89 +136,108 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\d+|[A-Za-z]+|[^A-Za-z\d]+", text)
 
 
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"0|[1-9]\d{0,8}", text) is not None
+
+
 def _factored(vectors: Sequence[tuple[str, ...]]) -> _Parts:
     varying = [k for k, vector in enumerate(vectors) if len(set(vector)) > 1]
-    parts = (_by_prefix(vectors, varying) if varying else _Parts([], [])) or _by_words(vectors, varying)
+    parts = (_by_prefix(vectors, varying) if varying else _Parts()) or _by_words(vectors, varying)
     pieces = dict(zip(varying, parts.pieces, strict=True))
     return _Parts(parts.parameters, [pieces.get(k, [vector[0]]) for k, vector in enumerate(vectors)])
 
 
 def _by_prefix(vectors: Sequence[tuple[str, ...]], varying: Sequence[int]) -> _Parts | None:
     """One parameter, with which all names of an instance begin."""
-    count = len(vectors[varying[0]])
-    words = [[_words(vectors[k][i]) for k in varying] for i in range(count)]
-    length = [_shared(row) for row in words]
-    rests = [[tuple(row[length[i] :]) for row in words[i]] for i in range(count)]
-    if any(rest != rests[0] for rest in rests) or 0 in length:
+    words = [[_words(vectors[k][i]) for k in varying] for i in range(len(vectors[varying[0]]))]
+    prefixes = [_shared(row) for row in words]
+    rests = [[tuple(name[len(prefix) :]) for name in row] for row, prefix in zip(words, prefixes, strict=True)]
+    if any(rest != rests[0] for rest in rests) or not all(prefixes):
         return None
-    prefixes = [words[i][0][: length[i]] for i in range(count)]
+    tails = rests[0]
     while all(len(p) > 1 and not p[-1][-1].isalnum() for p in prefixes) and len({p[-1] for p in prefixes}) == 1:
-        last = prefixes[0][-1]
+        tails = [(prefixes[0][-1], *tail) for tail in tails]
         prefixes = [p[:-1] for p in prefixes]
-        rests[0] = [(last, *rest) for rest in rests[0]]
     start, end = 0, len(prefixes[0])
+    place: Place = (varying[0], 0, -len(tails[0]) or None)
     if len({len(p) for p in prefixes}) == 1:
         differing = [n for n in range(end) if len({p[n] for p in prefixes}) > 1]
         if len(differing) == 1:
             start, end = differing[0], differing[0] + 1
+            place = (varying[0], start, end)
+        head, behind = "".join(prefixes[0][:start]), "".join(prefixes[0][end:])
+        values = tuple("".join(p[start:end]) for p in prefixes)
     else:
-        return _Parts(
-            [("name", tuple("".join(p) for p in prefixes), (varying[0], 0, -len(rests[0][0]) or None))],
-            [[0, "".join(rest)] if rest else [0] for rest in rests[0]],
-        )
-    whole = (start, end) == (0, len(prefixes[0]))
-    head, tail = "".join(prefixes[0][:start]), "".join(prefixes[0][end:])
-    values = tuple("".join(p[start:end]) for p in prefixes)
-    word = "name" if whole or not values[0].isdigit() else "number"
-    pieces = [[p for p in (head, 0, tail + "".join(rest)) if p != ""] for rest in rests[0]]
-    return _Parts([(word, values, (varying[0], start, end))], pieces)
+        head = behind = ""
+        values = tuple("".join(p) for p in prefixes)
+    word = "number" if all(value.isdigit() for value in values) else "name"
+    pieces = [_joined([head, (0, 0), behind + "".join(tail)]) for tail in tails]
+    return _Parts([(word, values, place)], pieces)
 
 
-def _shared(rows: Sequence[Sequence[str]]) -> int:
-    length = 0
+def _shared(rows: Sequence[Sequence[str]]) -> list[str]:
+    shared = []
     for column in zip(*rows, strict=False):
         if len(set(column)) > 1:
             break
-        length += 1
-    return length
+        shared.append(column[0])
+    return shared
 
 
 def _by_words(vectors: Sequence[tuple[str, ...]], varying: Sequence[int]) -> _Parts:
-    """A parameter for each word that differs; names that do not agree in their form are parameters as they are."""
-    parameters: dict[tuple[str, ...], tuple[str, tuple[int, int, int | None]]] = {}
-    pieces: list[list[str | int]] = []
+    """A parameter for each word that differs, one for all numbers that count alike.
 
-    def parameter(values: tuple[str, ...], word: str, place: tuple[int, int, int | None]) -> int:
-        parameters.setdefault(values, (word, place))
-        return list(parameters).index(values)
-
-    for k in varying:
-        rows = [_words(text) for text in vectors[k]]
-        if len({len(row) for row in rows}) > 1:
-            pieces.append([parameter(vectors[k], "name", (k, 0, None))])
+    Names that do not agree in their form are parameters as they are.
+    """
+    rows = {k: [_words(text) for text in vectors[k]] for k in varying}
+    columns: dict[tuple[int, int], tuple[str, ...]] = {}
+    for k, names in rows.items():
+        if len({len(name) for name in names}) == 1:
+            columns.update(((k, n), column) for n, column in enumerate(zip(*names, strict=True)))
+    found = _Found()
+    for (k, n), column in sorted(columns.items(), key=lambda item: _order(item[1])):
+        if len(set(column)) > 1:
+            found.add(column, (k, n, n + 1))
+    pieces: list[list[Piece]] = []
+    for k, names in rows.items():
+        if (k, 0) not in columns:
+            pieces.append([found.add(vectors[k], (k, 0, None))])
             continue
-        columns = list(zip(*rows, strict=True))
-        row: list[str | int] = []
-        for position, column in enumerate(columns):
-            if len(set(column)) == 1:
-                row.append(column[0])
-                continue
+        row = [columns[k, n] for n in range(len(names[0]))]
+        pieces.append(_joined(c[0] if len(set(c)) == 1 else found.add(c, (k, n, n + 1)) for n, c in enumerate(row)))
+    if len(found.parameters) > _MOST:
+        found = _Found()
+        pieces = [[found.add(vectors[k], (k, 0, None))] for k in varying]
+    return _Parts(found.parameters, pieces)
+
+
+def _order(column: tuple[str, ...]) -> int:
+    """Small numbers first, so that others are more than they."""
+    return int(column[0]) if _is_number(column[0]) else -1
+
+
+@dataclass
+class _Found:
+    parameters: list[tuple[str, tuple[str, ...], Place]] = field(default_factory=list)
+    classes: dict[Any, int] = field(default_factory=dict)
+
+    def add(self, column: tuple[str, ...], place: Place) -> tuple[int, int]:
+        """The parameter for a column, a new one if there is none."""
+        numbers = all(_is_number(text) for text in column)
+        key = tuple(int(text) - int(column[0]) for text in column) if numbers else column
+        if key not in self.classes:
+            self.classes[key] = len(self.parameters)
             word = "number" if all(text.isdigit() for text in column) else "name"
-            row.append(parameter(column, word, (k, position, position + 1)))
-        pieces.append(_joined(row))
-    if len(parameters) > _MOST:
-        found = {vectors[k]: (k, 0, None) for k in varying}
-        order = list(found)
-        whole = [("name", values, place) for values, place in found.items()]
-        return _Parts(whole, [[order.index(vectors[k])] for k in varying])  # type: ignore[arg-type]
-    return _Parts([(word, values, place) for values, (word, place) in parameters.items()], pieces)
+            self.parameters.append((word, column, place))
+        index = self.classes[key]
+        return index, int(column[0]) - int(self.parameters[index][1][0]) if numbers else 0
 
 
-def _joined(pieces: Iterable[str | int]) -> list[str | int]:
-    result: list[str | int] = []
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    result: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, str) and result and isinstance(result[-1], str):
             result[-1] += piece
-        else:
+        elif piece != "":
             result.append(piece)
     return result
