@@ -115,7 +115,8 @@ def where(
     begin, end = found
     names = [axis.name for axis in newDynamicAxes if axis.ordered]
     if not names:
-        cntk.require((begin, end) in ((0, 1), (-1, None)), f"steps from {begin} to {end} are not one")
+        one = (begin, end) == (-1, None) or (begin >= 0 and end == begin + 1)
+        cntk.require(one, f"steps from {begin} to {end} are not one")
     return Steps(condition.sequence or "", begin, end, names[0] if names else None)
 
 
