@@ -69,8 +69,9 @@ def _format(row: FormatRow) -> Part:
 
         reason = find_runtime(known.runner).available() or ""
         run = "no" if reason else "yes"
-    why, _, how = reason.partition(": ")
-    reasons, commands = [why], [how]
+    missing = [runtimes.status(r.name).missing or "" for r in runtimes.RUNTIMES if r.name.startswith(f"{row.name}-")]
+    parts = [text.partition(": ") for text in (reason, *(missing if known.runner else ()))]
+    reasons, commands = [why for why, _, _ in parts], [how for _, _, how in parts]
     states = {"read": row.read, "write": row.write}
     for verb, state in states.items():
         if state.startswith("needs "):

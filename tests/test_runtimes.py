@@ -1,7 +1,8 @@
-"""Runtimes with a Python of their own: finding it, installing whole or not at all, saying what is missing."""
+"""Runtimes beside hub: finding an old Python, installing whole or not at all, saying what is missing."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from test_cli import hub
 from hub import runtimes
 from hub.doctor import diagnose
 from hub.errors import HubError, MissingDependency, UsageError
+from hub.runtimes import mpistub
 from hub.runtimes.pythons import interpreter
 from hub.runtimes.recipes import Environment
 
@@ -39,7 +42,7 @@ esac
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with one Python 3.8, a fake, which is not on PATH; and an empty folder for runtimes."""
-    for name in ("HUB_CAFFE_PYTHON", "PYENV_ROOT", "XDG_DATA_HOME"):
+    for name in ("HUB_CAFFE_PYTHON", "HUB_CNTK_PYTHON", "PYENV_ROOT", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -118,6 +121,12 @@ def test_no_python_says_how_to_get_one(fake: Path) -> None:
         runtimes.install("caffe")
     for way in ("uv python install 3.8", "pyenv install 3.8", "HUB_CAFFE_PYTHON=/path/to/python3.8"):
         assert way in str(error.value)
+    with pytest.raises(MissingDependency) as error:
+        runtimes.install("cntk-python")
+    assert str(error.value) == (
+        "CNTK's Python package needs a Python 3.6, and none was found on PATH, in pyenv or in uv. Get one with\n"
+        "    pyenv install 3.6\nor name one: HUB_CNTK_PYTHON=/path/to/python3.6"
+    ), "uv has no Python that old"
 
 
 def test_another_machine_is_refused_by_name(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,17 +253,136 @@ def test_what_another_version_of_hub_installed_or_what_lost_its_python_does_not_
     assert "interrupted" in runtimes.status("caffe").reason
 
 
+# -- files out of a wheel ------------------------------------------------------------------------------
+
+MEMBERS = (
+    "libCntk.Core-2.7.so",
+    "libCntk.Math-2.7.so",
+    "libCntk.PerformanceProfiler-2.7.so",
+    "libiomp5.so",
+    "libmklml_intel.so",
+)
+
+
+@pytest.fixture
+def wheel(fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This Python is the fake; what its pip downloads is a wheel of small libraries."""
+    path = tmp_path / "cntk.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in (*MEMBERS, "another.so"):
+            archive.writestr(f"cntk/libs/{name}", mpistub.shared_object(name, {"MPI_Init"}))
+    monkeypatch.setenv("FAKE_WHEEL", str(path))
+    monkeypatch.setenv("FAKE_PIP", 'while [ "$1" != --dest ]; do shift; done; cp "$FAKE_WHEEL" "$2"')
+    monkeypatch.setattr(sys, "executable", str(fake))
+    return path
+
+
+@linux
+def test_files_are_taken_out_of_a_wheel(wheel: Path, fake: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    status = runtimes.install("cntk", said.append)
+    assert said == ["downloading cntk==2.7.post2", "loading CNTK"]
+    assert (status.python, status.path, status.version) == (fake, tmp_path / "runtimes/cntk", "1.0.0 (cntk 2.7.post2)")
+    assert status.path is not None
+    there = {path.name for path in status.path.iterdir()}
+    assert there == {*MEMBERS, "libmpi.so.12", "libmpi_cxx.so.1", runtimes.MARKER}
+    (pip,) = (tmp_path / "log").read_text().splitlines()
+    assert "download --no-deps --only-binary=:all:" in pip
+    assert "--python-version 36 --implementation cp --abi cp36m --platform manylinux1_x86_64" in pip
+    runtimes.install("cntk")
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+    (status.path / "libiomp5.so").unlink()
+    assert runtimes.status("cntk").reason == f"libiomp5.so is gone from {status.path}"
+    assert runtimes.install("cntk").state == "installed"
+    assert runtimes.remove("cntk")
+    assert not status.path.exists()
+
+
+@linux
+def test_a_python_without_pip_gets_one(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setenv("FAKE_PIP", f'echo "$0" > {tmp_path}/pip; {os.environ["FAKE_PIP"]}')
+    status = runtimes.install("cntk")
+    assert (tmp_path / "pip").read_text().strip() == f"{status.path}/download/pip/bin/python"
+    assert not (tmp_path / "runtimes/cntk/download").exists()
+
+
+@linux
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {},
+            "is not as expected: \"There is no item named 'cntk/libs/libCntk.Core-2.7.so' in the archive",
+        ),
+        (None, "the wheel of cntk==2.7.post2 is not as expected: File is not a zip file"),
+        (dict.fromkeys(MEMBERS, b"text"), "libiomp5.so is no shared object for x86-64"),
+    ],
+)
+def test_another_wheel_is_refused(content: dict[str, bytes] | None, message: str, wheel: Path) -> None:
+    wheel.write_text("no wheel")
+    if content is not None:
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, data in content.items():
+                archive.writestr(f"cntk/libs/{name}", data if name == "libiomp5.so" else ELF)
+    with pytest.raises(HubError) as error:
+        runtimes.install("cntk")
+    assert message in str(error.value)
+    assert not (runtimes.folder() / "cntk").exists()
+
+
+ELF = mpistub.shared_object("x", set())
+
+
+@linux
+def test_the_libraries_in_place_of_mpi(tmp_path: Path) -> None:
+    path = tmp_path / "libstub.so"
+    names = {"MPI_Init", "ompi_mpi_comm_world", "_ZN3MPI4CommD0Ev", *(f"MPI_{i}" for i in range(300))}
+    path.write_bytes(mpistub.shared_object("libstub.so", names))
+    library = ctypes.CDLL(str(path))
+    assert all(hasattr(library, name) for name in names)
+    assert not hasattr(library, "MPI_301")
+    assert bytes((ctypes.c_char * 1024).in_dll(library, "ompi_mpi_comm_world")) == bytes(1024)
+    done = subprocess.run([sys.executable, "-c", f"import ctypes; ctypes.CDLL({str(path)!r}).MPI_Init()"], check=False)
+    assert done.returncode == -signal.SIGILL, "nobody calls one and does not notice"
+    with pytest.raises(HubError, match="there is no library of CNTK in"):
+        mpistub.provide(tmp_path)
+
+
+@linux
+def test_what_cntk_needs_of_mpi() -> None:
+    need_runtime("cntk")
+    place = runtimes.status("cntk").path
+    assert place is not None
+    needed, given = mpistub.symbols(place / "libCntk.Core-2.7.so")
+    assert {"MPI_Init_thread", "ompi_mpi_comm_world"} <= needed
+    assert "CNTK_LoadModel" in given
+    core = {name for name in needed if name.startswith(("MPI_", "ompi_"))}
+    library = ctypes.CDLL(str(place / "libmpi.so.12"))
+    assert all(hasattr(library, name) for name in core)
+
+
+# -- the real ones -------------------------------------------------------------------------------------
+
+
 @pytest.mark.slow
-def test_the_real_caffe_into_a_fresh_folder(tmp_path: Path) -> None:
-    need_runtime("caffe")  # otherwise there is no old Python here, or no network
-    done = hub("runtimes", "install", "caffe", HUB_RUNTIMES_DIR=str(tmp_path / "a folder"))
+@pytest.mark.parametrize(
+    ("name", "says", "file", "size"),
+    [
+        ("caffe", "Caffe 1.0.0 (kendryte-caffe 1.0.0.20210829)", "bin/python", (80, 140)),
+        ("cntk", "CNTK 2.7 (cntk 2.7.post2)", "libmpi_cxx.so.1", (200, 220)),
+    ],
+)
+def test_a_real_one_into_a_fresh_folder(name: str, says: str, file: str, size: tuple[int, int], tmp_path: Path) -> None:
+    need_runtime(name)  # otherwise there is no old Python here, or no network
+    done = hub("runtimes", "install", name, HUB_RUNTIMES_DIR=str(tmp_path / "a folder"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Caffe 1.0.0 (kendryte-caffe 1.0.0.20210829) is installed in ")
-    assert (tmp_path / "a folder/caffe/bin/python").exists()
+    assert done.stdout.startswith(f"{says} is installed in ")
+    assert (tmp_path / "a folder" / name / file).exists()
     again = hub("runtimes", "list", "--json", HUB_RUNTIMES_DIR=str(tmp_path / "a folder"))
-    status = json.loads(again.stdout)["runtimes"][0]
+    (status,) = [status for status in json.loads(again.stdout)["runtimes"] if status["name"] == name]
     assert status["state"] == "installed"
-    assert 80 < status["size"] < 140
+    assert size[0] < status["size"] < size[1]
 
 
 # -- the commands --------------------------------------------------------------------------------------

@@ -43,10 +43,10 @@ def interpreter(title: str, environment: Environment) -> tuple[Path, str]:
     best = versions[0]
     # uv has none before 3.8.
     uv = tuple(map(int, best.split("."))) >= (3, 8)
-    ways = f"one of\n    uv python install {best}\n    pyenv" if uv else "\n    pyenv"
+    ways = f" one of\n    uv python install {best}\n    pyenv" if uv else "\n    pyenv"
     raise MissingDependency(
         f"{title} needs a Python {' or '.join(versions)}, and none was found on PATH, in pyenv or in uv. "
-        f"Get one with {ways} install {best}\n"
+        f"Get one with{ways} install {best}\n"
         f"or name one: {environment.variable}=/path/to/python{best}"
     )
 

@@ -187,6 +187,17 @@ class Context:
             values.append(self._widened(replace(x, value=value), most, rank))
         return most, values
 
+    def spread(self, value: ir.Value, like: Tensor, sizes: Sequence[int | None]) -> ir.Value:
+        """`value`, whose first axes are of size 1, over the dynamic axes of `like`; `sizes` are its static ones."""
+        front = self.op("Shape", like, start=0, end=like.dynamic)
+        shape = self.op("Concat", front, self.ints([1] * len(sizes), "ones"), axis=0) if sizes else front
+        result = self.op("Expand", value, shape)
+        assert like.value.shape is not None
+        assert value.shape is not None
+        own = list(value.shape)[len(value.shape) - len(sizes) :]
+        result.shape = ir.Shape([*list(like.value.shape)[: like.dynamic], *own])
+        return result
+
     def _widened(self, x: Tensor, most: Tensor, rank: int) -> ir.Value:
         """`x` with the dynamic axes of `most` and `rank` static ones."""
         own = self.rank(x)

@@ -136,8 +136,10 @@ class Network:
     def width(self, function: Function) -> int:
         """How many values a function gives; one for a block is that of what is inside."""
         for _ in range(len(self.functions) + 1):
+            if function.op == "UnpackSequence":
+                return 1 if function.attributes.get("sequenceUnpackSuppressMaskOutput") is True else 2
             if function.op != BLOCK:
-                return {"TopK": 2, "UnpackSequence": 2, COMBINE: len(function.inputs)}.get(function.op, 1)
+                return {"TopK": 2, COMBINE: len(function.inputs)}.get(function.op, 1)
             inner = self.functions.get(function.root)
             if inner is None:
                 raise InvalidModel(f"the block {function.label!r} has no function {function.root[:80]!r} inside")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hub.builder import GraphBuilder
 from hub.errors import HubError, InvalidModel, Refusal, UnsupportedOps, UsageError
 from hub.model import Model
 from importers.cntk import ops  # noqa: F401  (registers the functions)
+from importers.cntk.blocks import Form, Match, match
 from importers.cntk.context import Context, Steps, Tensor
 from importers.cntk.functions import BLOCK, COMBINE, Function, Network, Ref
 from importers.cntk.inputs import Shapes, declare
 from importers.cntk.loops import Loop
 from importers.cntk.order import components, layers, uids
-from importers.cntk.table import bind, inputs_fit
+from importers.cntk.table import Said, bind, inputs_fit
 from importers.cntk.weights import weight
 
 __all__ = ["build"]
@@ -49,29 +51,36 @@ class Walker:
 
     def __init__(self, network: Network, name: str) -> None:
         self.network = network
+        self.forms: dict[str, tuple[Form, Match]] = {}
         self.builder = GraphBuilder(name)
         self.values: dict[Ref, Tensor | Steps] = {}
         self.weights: dict[Ref, Tensor] = {}
         self.warnings: list[str] = []
         self.refused: list[tuple[str, str, Refusal]] = []
         self.layers = layers(network)
+        self.recognise()
         self.names = _names(network, self.layers)
         self.inside = False
         """Whether this is the body of a recurrence, where one step is said."""
+
+    def recognise(self) -> None:
+        """Find the blocks that one operator says; they are not looked through."""
+        for function in self.network.functions.values():
+            found = match(self.network, function) if function.op == BLOCK else None
+            if found is not None:
+                self.forms[function.uid] = found
+        self.network.kept |= set(self.forms)
 
     # -- what is wanted ------------------------------------------------------------------------------------
 
     def roots(self) -> dict[str, Ref]:
         """The outputs of the model by name: that of the function behind each, or else the output's unique one."""
         found: dict[str, Ref] = {}
-        waiting = [f"{self.network.root}_Output_{i}" for i in range(self.network.width(self._root()))]
-        for value in self._operands(waiting):
-            name = self._named(value)
-            unique, number = name, 0
-            while unique in found:
-                number += 1
-                unique = f"{name}_{number}"
-            found[unique] = self.network.source(value)
+        for value in (f"{self.network.root}_Output_{i}" for i in range(self.network.width(self._root()))):
+            value = self._operand(value)
+            owner, _ = self.network.output(value)
+            name = value if owner is None else owner.name or owner.uid
+            found[value if name in found else name] = self.network.source(value)
         if not found:
             raise InvalidModel("the model has no outputs")
         return found
@@ -79,26 +88,14 @@ class Walker:
     def _root(self) -> Function:
         return self.network.functions[self.network.root]
 
-    def _operands(self, values: Sequence[str]) -> Iterator[str]:
-        """The values themselves, or what a Combine without a name puts together."""
-        for value in values:
+    def _operand(self, value: str) -> str:
+        """A value itself, or the one that Combine passes on."""
+        for _ in range(len(self.network.functions) + 1):
             owner, index = self.network.output(value)
-            steps = 0
-            while owner is not None and owner.op == COMBINE and not (owner.name and len(owner.inputs) == 1):
-                value = owner.inputs[index]
-                owner, index = self.network.output(value)
-                steps += 1
-                if steps > len(self.network.functions):
-                    raise InvalidModel("the model's outputs wait for themselves")
-            yield value
-
-    def _named(self, value: str) -> str:
-        owner, index = self.network.output(value)
-        if owner is None:
-            variable = self.network.variables.get(value)
-            return (variable.name if variable is not None else "") or value
-        width = self.network.width(owner)
-        return owner.name if owner.name and width == 1 else f"{owner.name}_{index}" if owner.name else value
+            if owner is None or owner.op != COMBINE:
+                return value
+            value = owner.inputs[index]
+        raise InvalidModel("the model's outputs wait for themselves")
 
     def find(self, name: str) -> Ref:
         """The output or function of that name.
@@ -143,6 +140,8 @@ class Walker:
 
     def sources(self, function: Function) -> list[Ref]:
         """What the inputs of a function come from."""
+        if function.uid in self.forms:
+            return self.forms[function.uid][1].inputs
         return [self.network.source(value) for value in function.inputs]
 
     def value(self, ref: Ref) -> Tensor | Steps | None:
@@ -158,7 +157,7 @@ class Walker:
     def emit(self, function: Function) -> None:
         """Say one function; what is refused, here or before it, is collected."""
         with self.blamed(function):
-            said, attributes = bind(function)
+            said, attributes = self.bind(function)
             with self.builder.layer(self.layers.get(function.uid, function.uid), function.kind):
                 inputs = [self.value(ref) for ref in self.sources(function)]
                 if None in inputs:
@@ -168,6 +167,13 @@ class Walker:
                 context.require(inputs_fit(said, len(inputs)), f"{len(inputs)} inputs do not fit")
                 result = said(context, *inputs, **attributes)
             self.keep(function, list(result) if isinstance(result, list | tuple) else [result])
+
+    def bind(self, function: Function) -> tuple[Said, dict[str, Any]]:
+        """The function that says it, and its attributes as keywords."""
+        if function.uid not in self.forms:
+            return bind(function)
+        found, inside = self.forms[function.uid]
+        return found.function, {"inside": inside}
 
     def keep(self, function: Function, results: Sequence[Tensor | Steps]) -> None:
         """Note what a function gives, and call it as the function, or the block around it, is called."""
@@ -203,7 +209,7 @@ class Walker:
         """Say functions that wait for each other: a recurrence over the steps of a sequence."""
         for function in functions:
             with self.blamed(function):
-                bind(function)
+                self.bind(function)
         own = {function.uid for function in functions}
         if any(layer in own for layer in (entry[1] for entry in self.refused)):
             return
@@ -244,6 +250,6 @@ def _names(network: Network, owners: Mapping[str, str]) -> dict[Ref, list[str]]:
         if function.name and function.uid in owners and owners[function.uid] == function.name:
             for index in range(network.width(function)):
                 ref = network.source(f"{function.uid}_Output_{index}")
-                name = function.name if index == 0 else f"{function.name}_{index}"
+                name = function.name if index == 0 else f"{function.uid}_Output_{index}"
                 found.setdefault(ref, []).append(name)
     return found

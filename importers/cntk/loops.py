@@ -10,6 +10,7 @@ import onnx_ir as ir
 from hub.builder import GraphBuilder
 from hub.canonical import LAYER, OPSET, SOURCE_OP
 from hub.errors import InvalidModel, Refusal
+from importers.cntk import cells
 from importers.cntk.context import Context, Tensor
 from importers.cntk.functions import Function, Network, Ref
 from importers.cntk.order import components
@@ -44,8 +45,10 @@ class Loop:
         if any(walked is None for walked in outside.values()):
             return  # something before it is refused
         inputs = self._inputs(outside)
-        layer = self.walker.layers.get(self.delays[0].uid, self.delays[0].uid)
+        layer = self.walker.layers.get(self.network.source(self.delays[0].inputs[0]).uid, self.delays[0].uid)
         main = self.walker.builder
+        if self._cell(layer, inputs, wanted):
+            return
         body = main.inner(f"{layer}/body")
         with main.layer(layer, self.delays[0].op):
             firsts = {delay.uid: self._first(delay, inputs) for delay in self.delays}
@@ -65,6 +68,26 @@ class Loop:
         scan = self._scan(graph, layer, begin, [tensor.value for tensor in inputs.values()], len(results))
         for ref, value in zip(wanted, scan.outputs[len(new) :], strict=True):
             self.walker.keep_at(ref, Tensor(value, True, self.sequence))
+
+    def _cell(self, layer: str, inputs: dict[Ref, Tensor], wanted: Sequence[Ref]) -> bool:
+        """Say the recurrence as one operator, where it is one and only its output is used."""
+        cell = cells.recognise(self.network, self.functions, self.delays)
+        if cell is None or list(wanted) != [cell.result]:
+            return False
+        x = self.walker.value(cell.x)
+        if not isinstance(x, Tensor) or x.sequence != self.sequence or not x.batch:
+            return False
+        context = Context(self.walker.builder, cell.states[0], self.network, self.walker.warnings)
+        with self.walker.builder.layer(layer, cell.op):
+            firsts = [None if self._is_zero(state) else self._first(state, inputs) for state in cell.states]
+            result = cells.emit(context, cell, x, firsts)
+        if result is not None:
+            self.walker.keep_at(cell.result, x.of(result))
+        return result is not None
+
+    def _is_zero(self, delay: Function) -> bool:
+        variable = self.network.variables.get(self.network.source(delay.inputs[1]).uid)
+        return variable is not None and variable.value is not None and not variable.value.numbers.any()
 
     def _order(self) -> list[Function]:
         """All functions but the delays, each after what it needs within one step."""

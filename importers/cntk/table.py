@@ -5,8 +5,8 @@ where their number varies), keyword-only ones the attributes. An attribute that 
 function does not name is refused, unless it cannot matter at inference (`IGNORABLE`) or has a value that changes
 nothing (`harmless`):
 
-    @function("ELU", "ELU")
-    def elu(cntk, x, *, alpha=1.0): ...
+    @function("Cast")
+    def cast(cntk, x, *, newDataType): ...
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hub.errors import InvalidModel, Refusal
 from hub.optable import bind_attributes, parameters_of
 from importers.cntk.functions import Function
 
-__all__ = ["BLOCKS", "FUNCTIONS", "Entry", "bind", "block", "function"]
+__all__ = ["FUNCTIONS", "Entry", "bind", "function", "inputs_fit"]
 
 Said = Callable[..., Any]
 
@@ -35,9 +35,6 @@ class Entry:
 
 FUNCTIONS: dict[str, Entry] = {}
 """Primitive function -> entry."""
-
-BLOCKS: dict[str, Entry] = {}
-"""Block -> entry: those that one operator of ONNX says, where what is inside is what is expected there."""
 
 IGNORABLE = frozenset(
     """maxTempMemSizeInSamples rngSeed rngOffset useCuDNNEngine disableRegularization normalizationTimeConstant
@@ -70,20 +67,12 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 def function(*names: str, **harmless: Any) -> Callable[[Said], Said]:
     """Register a function for primitive functions; a second registration is an error."""
-    return _register(FUNCTIONS, names, harmless)
 
-
-def block(*names: str, **harmless: Any) -> Callable[[Said], Said]:
-    """Register a function for blocks; a second registration is an error."""
-    return _register(BLOCKS, names, harmless)
-
-
-def _register(table: dict[str, Entry], names: tuple[str, ...], harmless: dict[str, Any]) -> Callable[[Said], Said]:
     def register(said: Said) -> Said:
         for name in names:
-            if name in table:
+            if name in FUNCTIONS:
                 raise ValueError(f"CNTK {name} is registered twice")
-            table[name] = Entry(said, harmless)
+            FUNCTIONS[name] = Entry(said, harmless)
         return said
 
     return register
@@ -96,8 +85,7 @@ def bind(found: Function) -> tuple[Said, dict[str, Any]]:
         Refusal: there is none, or it does not name an attribute that is there.
         InvalidModel: an attribute has another type.
     """
-    table, name = (BLOCKS, found.block) if found.op == "Block" else (FUNCTIONS, found.op)
-    entry = table.get(name)
+    entry = FUNCTIONS.get(found.op)
     if entry is None:
         raise Refusal(*_why_unknown(found))
     for key, value in found.attributes.items():

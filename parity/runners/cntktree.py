@@ -14,7 +14,7 @@ from parity.runners import LoadFailed
 
 __all__ = ["BLOCK", "COMBINE", "Functions", "Input", "op_of"]
 
-NOOP, COMBINE, BLOCK, TOPK = 62, 44, 57, 87
+NOOP, COMBINE, BLOCK, TOPK, UNPACK = 62, 44, 57, 87, 72
 _VERSION = 24
 
 
@@ -106,7 +106,9 @@ class Functions:
             inner.append(self._functions[self._inside[inner[-1]["uid"]]])
         function = inner[-1]
         count = len(function["inputs"]) if function["op"] == COMBINE else 1
-        if function["op"] == TOPK or function["attributes"].get("sequenceUnpackSuppressMaskOutput") is False:
+        if function["op"] == TOPK or (
+            function["op"] == UNPACK and not function["attributes"]["sequenceUnpackSuppressMaskOutput"]
+        ):
             count = 2
         found: dict[str, str] = {}
         for i in range(count):
@@ -131,8 +133,17 @@ class Functions:
             if v["uid"] not in self._bound
         ]
         functions = self._ordered({v["uid"] for v in inputs})
-        functions += [_function(name, NOOP, [value]) for name, value in outputs.items()]
-        functions.append(_function("hub values", COMBINE, [f"{name}_Output_0" for name in outputs]))
+        by_uid = {function["uid"]: function for function in functions}
+        values = []
+        for name, value in outputs.items():
+            source, _ = self.split(value)
+            if source is not None and source["op"] not in (TOPK, UNPACK):
+                by_uid[source["uid"]]["name"] = name
+                values.append(value)
+            else:  # not so for all values: now and then CNTK fails on a recurrence with a NoOp behind it
+                functions.append(_function(name, NOOP, [value]))
+                values.append(f"{name}_Output_0")
+        functions.append(_function("hub values", COMBINE, values))
         return {**self.tree, "name": "", "root": "hub values", "inputs": inputs, "primitive_functions": functions}
 
     def _ordered(self, known: set[str]) -> list[Tree]:

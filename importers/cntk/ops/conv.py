@@ -44,6 +44,8 @@ def convolution(
         raise Refusal("its kernel is computed")
     rank = cntk.rank(x)
     cntk.require(rank >= 2, f"an input of {rank} axes has no channels")
+    if cntk.rank(w) == rank and not transpose:  # one kernel
+        w = w.of(cntk.op("Unsqueeze", w, cntk.ints([0], "axes")))
     cntk.require(cntk.rank(w) == rank + 1, f"a kernel of {cntk.rank(w)} axes for an input of {rank}")
     cntk.require(groups > 0, f"{groups} groups")
     if transpose:
@@ -65,7 +67,7 @@ def convolution(
 
 
 def _check_channels(cntk: Context, channels: int | None, kernel: int, groups: int, auto: bool) -> None:
-    if auto:
+    if auto and kernel > 1:
         raise Refusal("its channels are padded")
     if channels is not None and kernel * groups != channels:
         raise Refusal(f"it runs over its channels: {channels} by a kernel of {kernel} in {groups} groups")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from importers.cntk.context import Context, Tensor
+from importers.cntk.positive import nonzero
 from importers.cntk.table import function
 
 __all__: list[str] = []
@@ -56,9 +56,8 @@ def sqrt(cntk: Context, x: Tensor) -> Tensor:
 @function("Reciprocal")
 def reciprocal(cntk: Context, x: Tensor) -> Tensor:
     """Of 0 it is 0."""
-    numbers = cntk.numbers(x)
     y = cntk.op("Reciprocal", x)
-    if numbers is not None and np.all(numbers != 0):
+    if nonzero(cntk.network, cntk.network.source(cntk.found.inputs[0])):
         return x.of(y)
     zero = cntk.constant(0, "zero", x)
     return x.of(cntk.op("Where", cntk.op("Equal", x, zero), zero, y))

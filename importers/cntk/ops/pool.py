@@ -101,8 +101,7 @@ def unpooling(
         raise Refusal("its windows overlap, where numbers of several add up")
     value, back = cntk.merged(x)
     source, _ = cntk.merged(like)
-    _, places = cntk.builder.ops(
-        "MaxPool", source, outputs=2, pads=pads(found[:-1]), kernel_shape=kernel, strides=steps
-    )
+    around = pads(found[:-1])
+    _, places = cntk.builder.ops("MaxPool", source, outputs=2, pads=around, kernel_shape=kernel, strides=steps)
     size = cntk.op("Shape", source)
-    return back(cntk.op("MaxUnpool", value, places, size, kernel_shape=kernel, strides=steps))
+    return back(cntk.op("MaxUnpool", value, places, size, pads=around, kernel_shape=kernel, strides=steps))

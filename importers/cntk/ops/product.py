@@ -80,7 +80,7 @@ def _flat(cntk: Context, x: Tensor, kept: Sequence[int | None], k: int | None) -
 def transpose_times(cntk: Context, w: Tensor, x: Tensor, *, outputRank: int = 1) -> Tensor:
     """In NumPy's order x (..., K) by the transpose of w (M, K)."""
     if cntk.rank(w) == 1 and outputRank == 1:
-        w = w.of(cntk.reshape(w, cntk.target(w, [cntk.sizes(w)[0], 1])))
+        w = w.of(cntk.reshape(w, cntk.target(w, [1, cntk.sizes(w)[0]])))
     if cntk.rank(w) != 2 or outputRank != 1:
         raise Refusal(f"the transpose of {cntk.rank(w)} axes, {outputRank} of them new")
     turned = w.of(cntk.op("Transpose", w, perm=[*range(w.dynamic), w.dynamic + 1, w.dynamic]))

@@ -49,7 +49,7 @@ def reduce(
         elif cntk.is_static(one):
             places.append(cntk.onnx(x, one))
         else:
-            return _over_batch(cntk, x, op, axes, reductionKeepDimensions)
+            return _over_batch(cntk, x, op, axes)
     return x.of(_reduced(cntk, x.value, op, sorted(set(places)), reductionKeepDimensions))
 
 
@@ -73,15 +73,12 @@ def _over_everything(cntk: Context, x: Tensor, op: str, keep: bool) -> Tensor:
     return Tensor(y)
 
 
-def _over_batch(cntk: Context, x: Tensor, op: str, axes: Sequence[Axis], keep: bool) -> Tensor:
-    """Over the batch: what is left has no dynamic axes."""
+def _over_batch(cntk: Context, x: Tensor, op: str, axes: Sequence[Axis]) -> Tensor:
+    """Over the batch: what is left has no dynamic axes, whether axes are to be kept or not."""
     names = {axis.name for axis in axes}
     if len(axes) != 1 or "defaultBatchAxis" not in names or not x.batch or x.sequence is not None:
         raise Refusal(f"a reduction over the dynamic axes {', '.join(sorted(names))[:80]}")
-    y = _reduced(cntk, x.value, op, [0], False)
-    if keep:
-        y = cntk.op("Unsqueeze", y, cntk.ints([0], "axes"))
-    return replace(x, value=y, batch=False)
+    return replace(x, value=_reduced(cntk, x.value, op, [0], False), batch=False)
 
 
 @function("SumAll")

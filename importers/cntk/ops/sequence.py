@@ -20,13 +20,10 @@ def reconcile(cntk: Context, x: Tensor, like: Tensor) -> Tensor:
     if x.dynamic == like.dynamic:
         return replace(like, value=cntk.op("Identity", x))
     cntk.require(x.dynamic < like.dynamic, "it has more dynamic axes than what it is to be like")
-    rank = cntk.rank(x)
     value = x.value
     axes = [1] if x.dynamic else list(range(like.dynamic))
     value = cntk.op("Unsqueeze", value, cntk.ints(axes, "axes"))
-    front = cntk.op("Shape", like, start=0, end=like.dynamic)
-    shape = cntk.op("Concat", front, cntk.ints([1] * rank, "ones"), axis=0) if rank else front
-    return like.of(cntk.op("Expand", value, shape))
+    return like.of(cntk.spread(value, like, cntk.shape(x)))
 
 
 @function("UnpackSequence")
@@ -40,8 +37,9 @@ def unpack(
     """The steps as a static axis, the slowest one; and a mask, which is 1 everywhere."""
     cntk.require(x.sequence is not None, "its input is no sequence")
     y = Tensor(cntk.op("Identity", x), x.batch)
-    front = cntk.op("Shape", x, start=0, end=x.dynamic)
-    return [y, Tensor(cntk.op("Expand", cntk.constant(1, "one", x), front), x.batch)]
+    if sequenceUnpackSuppressMaskOutput:
+        return [y]
+    return [y, Tensor(cntk.spread(cntk.constant(1, "one", x), x, []), x.batch)]
 
 
 @function("ToSequence")
@@ -117,7 +115,8 @@ def where(
     begin, end = found
     names = [axis.name for axis in newDynamicAxes if axis.ordered]
     if not names:
-        cntk.require((begin, end) in ((0, 1), (-1, None)), f"steps from {begin} to {end} are not one")
+        one = (begin, end) == (-1, None) or (begin >= 0 and end == begin + 1)
+        cntk.require(one, f"steps from {begin} to {end} are not one")
     return Steps(condition.sequence or "", begin, end, names[0] if names else None)
 
 

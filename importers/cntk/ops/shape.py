@@ -145,9 +145,7 @@ def _grown(cntk: Context, x: Tensor, like: Tensor, rank: int, inputs: Sequence[T
         value = cntk.op("Unsqueeze", value, cntk.ints([1], "axes"))
     else:
         value = cntk.op("Unsqueeze", value, cntk.ints(list(range(like.dynamic)), "axes"))
-    front = cntk.op("Shape", like, start=0, end=like.dynamic)
-    ones = cntk.ints([1] * rank, "ones")
-    return cntk.op("Expand", value, cntk.op("Concat", front, ones, axis=0))
+    return cntk.spread(value, like, [*[1] * missing, *cntk.shape(x)])
 
 
 @function("Pad")
