@@ -7,18 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from exporters.cntk.functions import alias
 from exporters.cntk.lower import Lowering
+from exporters.cntk.names import plain
 from exporters.cntk.net import Call, Function, Group, Variable
 from exporters.codegen.names import Code, unique
 
-__all__ = ["finish", "plain"]
+__all__ = ["finish"]
 
 ACTIVATIONS = frozenset(f"C.{name}" for name in "relu tanh sigmoid softplus softsign softmax elu exp selu".split())
 LAYERS = frozenset({"convolution", "convolution_transpose", "dense", "batch_normalization"})
-
-
-def plain(name: str) -> str:
-    """A name of the source as one that CNTK, a zip file and a line of code take: printable ASCII without quotes."""
-    return "".join(c if " " < c <= "~" and c not in "\"'\\`{}" else "_" for c in name[:200]) or "_"
 
 
 def finish(emit: Lowering, outputs: Sequence[tuple[str, Variable]]) -> list[Variable]:
@@ -58,13 +54,14 @@ def _needed(calls: Sequence[Call], results: Iterable[Variable]) -> list[Call]:
 
 
 def _reached(functions: Sequence[Function], results: Iterable[Variable]) -> list[Function]:
-    wanted = {v.function for v in results}
-    kept = []
-    for function in reversed(functions):
-        if function in wanted:
-            wanted.update(v.function for v in function.inputs)
-            kept.append(function)
-    return kept[::-1]
+    wanted: set[Function] = set()
+    waiting = [v.function for v in results]
+    while waiting:
+        function = waiting.pop()
+        if function is not None and function not in wanted:
+            wanted.add(function)
+            waiting += [v.function for v in function.inputs]
+    return [function for function in functions if function in wanted]
 
 
 def _merged(calls: Sequence[Call], kept: set[Variable]) -> list[Call]:

@@ -25,18 +25,19 @@ class Lowering(Emitter):
         self.inputs: list[Variable] = []
 
     def enter(self, value: ir.Value) -> Tensor:
-        """The variable of an input."""
+        """The variable of an input: its batch is its first open axis, or its first axis."""
         shape = self.shape(value)
         if self.batch and not shape:
             raise Refusal("a number without a batch")
-        sample = shape[1:] if self.batch else shape
+        at = next((i for i, size in enumerate(shape) if not isinstance(size, int)), 0) if self.batch else None
+        sample = tuple(size for i, size in enumerate(shape) if i != at)
         variable = Variable("input", sample, value.name or "", batch=self.batch)
         self.inputs.append(variable)
         if not all(isinstance(size, int) for size in sample):
             raise Refusal("sizes other than the batch are open", SIZES_HINT)
         if any(size == 0 for size in sample):
             raise Refusal("a tensor without elements")
-        return Tensor(variable, 0 if self.batch else None, shape[0] if self.batch else "N")
+        return Tensor(variable, at, "N" if at is None else shape[at])
 
     def lost(self, value: ir.Value) -> Tensor:
         """A variable that no function makes."""
@@ -49,9 +50,7 @@ class Lowering(Emitter):
         """The variable of an output."""
         tensor = self.tensor(value)
         if self.batch and tensor.at is None:
-            raise Refusal("it does not depend on the inputs")
-        if self.batch and tensor.at != 0:
-            raise Refusal(f"its batch is axis {tensor.at}; CNTK gives the batch first")
+            raise Refusal("it does not depend on the batch")
         return tensor
 
     def define(self, node: ir.Node, results: Sequence[Tensor]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from exporters.cntk.net import Function, Variable
+from exporters.cntk.names import plain
+from exporters.cntk.net import Variable
+from exporters.cntk.network import Network
 from hub.dnn import BATCH, OPERATORS, Array, Shape, Tree, write
 
 __all__ = ["tree", "write_native"]
@@ -15,38 +16,29 @@ NUMBERS = {name: number for number, name in OPERATORS.items()}
 KINDS = {"input": 0, "parameter": 2, "constant": 3}
 
 
-def write_native(
-    path: Path, functions: Sequence[Function], inputs: Sequence[Variable], outputs: Sequence[Variable]
-) -> None:
+def write_native(path: Path, network: Network) -> None:
     """Write a model file, weight by weight."""
-    write(path, tree(functions, inputs, outputs))
+    write(path, tree(network))
 
 
-def tree(functions: Sequence[Function], inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Tree:
+def tree(network: Network) -> Tree:
     """The dictionary of a model: what CNTK calls a composite function."""
+    functions, inputs, outputs = network.emit.functions, network.emit.inputs, network.outputs
     uids: dict[Variable, str] = {}
     variables: list[Tree] = []
-    written: list[Tree] = []
-
-    def uid(variable: Variable) -> str:
+    names = {function: f"{function.op}{len(inputs) + number}" for number, function in enumerate(functions)}
+    for function, name in names.items():
+        uids.update((output, f"{name}_Output_{output.index}") for output in function.outputs)
+    for variable in (*inputs, *(v for function in functions for v in function.inputs)):
         if variable not in uids:
-            uids[variable] = f"{variable.kind.capitalize()}{len(uids)}"
+            uids[variable] = f"{variable.kind.capitalize()}{len(variables)}"
             variables.append(_variable(variable, uids[variable]))
-        return uids[variable]
-
-    for variable in inputs:
-        uid(variable)
-    for number, function in enumerate(functions):
-        name = f"{function.op}{len(inputs) + number}"
-        written.append(
-            _function(function.op, name, [uid(v) for v in function.inputs], function.attributes, function.name)
-        )
-        for output in function.outputs:
-            uids[output] = f"{name}_Output_{output.index}"
+    written = [_function(f.op, name, [uids[v] for v in f.inputs], f.attributes, f.name) for f, name in names.items()]
     root = uids[outputs[0]].partition("_Output_")[0]
     if len(outputs) > 1:
         root = "CombineOutputs"
         written.append(_function("Combine", root, [uids[v] for v in outputs], {}, ""))
+    said = network.interface()
     return {
         "type": "CompositeFunction",
         "version": 3,
@@ -54,6 +46,7 @@ def tree(functions: Sequence[Function], inputs: Sequence[Variable], outputs: Seq
         "root": root,
         "inputs": variables,
         "primitive_functions": written,
+        **({"hub": said} if said else {}),
     }
 
 
@@ -80,7 +73,7 @@ def _variable(variable: Variable, uid: str) -> Tree:
         "is_sparse": False,
         "needs_gradient": variable.kind == "parameter",
         "shape": _shape(variable),
-        "name": variable.key if variable.group is not None else variable.name,
+        "name": variable.key or plain(variable.name) if variable.name or variable.group else "",
     }
     if variable.data is not None:
         made["value"] = Array(1, _shape(variable), variable.data.write)

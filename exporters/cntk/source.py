@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import onnx_ir as ir
 
 from exporters.cntk.helpers import HELPERS, NEEDS, TRAINED
 from exporters.cntk.lower import Lowering
+from exporters.cntk.names import plain
 from exporters.cntk.net import Call, Group, Variable
+from exporters.cntk.network import Network
 from exporters.codegen.blocks import find_blocks
 from exporters.codegen.body import Text, function_body
 from exporters.codegen.layout import lay_out
@@ -40,31 +39,28 @@ from exporters.codegen.program import (
 )
 from exporters.codegen.source_names import Naming, Piece, name_slots
 
-__all__ = ["source", "write_source"]
+__all__ = ["source"]
 
 RESERVED = frozenset({"C", "np", "os", "w", "build", "load_weights", "path", *HELPERS})
 PRECEDENCE = {"{} + {}": ADD, "{} - {}": ADD, "{} * {}": MULTIPLY, "{} / {}": MULTIPLY}
 
 
-def write_source(path: Path, emit: Lowering, outputs: Sequence[Variable], model: ir.Model, origin: str) -> None:
-    """Write the code of a network that came from `origin`."""
-    path.write_text(source(emit, outputs, model, origin), encoding="utf-8")
-
-
-def source(emit: Lowering, outputs: Sequence[Variable], model: ir.Model, origin: str) -> str:
-    """The whole file."""
+def source(network: Network, title: str, origin: str) -> str:
+    """The whole file, of a network that came from `origin`."""
+    emit = network.emit
     program = _Program(emit)
-    scope = program.scope(outputs)
+    scope = program.scope(network.outputs)
     blocks = find_blocks(scope)
     taken = set(RESERVED)
-    name_blocks(blocks, RESERVED, taken, model.graph.name or "", functions=True)
+    name_blocks(blocks, RESERVED, taken, title, functions=True)
     namings = name_slots(blocks, {*taken, "x", "x2", "x3"})
     inputs = _inputs(emit.inputs, taken)
     functions = [_block(block, namings) for block in blocks]
     functions.append(_build(scope, emit, inputs, namings, taken))
     body = "\n\n\n".join("\n".join(lines) for lines in functions)
     helpers = [HELPERS[name].rstrip("\n") for name in _helpers(emit.calls)]
-    head = [*_docstring(emit, outputs, model, origin), "", *_IMPORTS, "", "", _LOAD]
+    said = network.interface()
+    head = [*_docstring(network, title, origin), *([f"# hub: {said}"] if said else []), "", *_IMPORTS, "", "", _LOAD]
     return "\n".join([*head, *(f"\n\n{text}" for text in helpers), "", "", body, "", "", _MAIN])
 
 
@@ -261,26 +257,21 @@ def _build(
     for name, variable in zip(inputs, emit.inputs, strict=True):
         dynamic = "" if variable.batch else ", dynamic_axes=[]"
         shape = literal(tuple(variable.shape))
-        lines += lay_out(f"{name} = C.input_variable({shape}{dynamic}, name={literal(_plain(variable))})", 4)
+        lines += lay_out(f"{name} = C.input_variable({shape}{dynamic}, name={literal(plain(variable.name))})", 4)
     text = _Text("", dict(zip(scope.inputs, inputs, strict=True)), namings=namings)
     for indent, line in loops(function_body(scope, text, {*taken, *inputs} - {"x"})):
         lines += lay_out(line, 4 + indent)
     return lines
 
 
-def _plain(variable: Variable) -> str:
-    from exporters.cntk.finish import plain
-
-    return plain(variable.name)
-
-
-def _docstring(emit: Lowering, outputs: Sequence[Variable], model: ir.Model, origin: str) -> list[str]:
-    title = prose(model.graph.name or "") or "A network"
+def _docstring(network: Network, name: str, origin: str) -> list[str]:
+    title = prose(name) or "A network"
     lines = [f'"""{title}, converted from {prose(origin)}.', "", "Inputs:"]
-    lines += [f"    {prose(v.name)}: {_shape(v)}" for v in emit.inputs]
+    lines += [f"    {prose(v.name)}: {_shape(v)}" for v in network.emit.inputs]
     lines.append("Outputs:")
-    lines += [f"    {prose(v.function.name if v.function else v.name)}: {_shape(v)}" for v in outputs]
-    return [*lines, '"""']
+    lines += [f"    {prose(v.function.name if v.function else v.name)}: {_shape(v)}" for v in network.outputs]
+    lines += ["", *(change[0].upper() + change[1:] + "." for change in map(prose, network.changes()))]
+    return [*(lines if lines[-1] else lines[:-1]), '"""']
 
 
 def _shape(variable: Variable) -> str:

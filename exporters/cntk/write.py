@@ -11,8 +11,10 @@ import onnx_ir as ir
 from exporters.cntk.finish import finish
 from exporters.cntk.lower import Lowering
 from exporters.cntk.native import write_native
-from exporters.cntk.net import Variable
+from exporters.cntk.network import Network
+from exporters.cntk.source import source
 from exporters.cntk.target import legalize
+from exporters.cntk.weights import write_npz
 from hub.errors import UnsupportedOps
 from hub.formats import find
 
@@ -40,21 +42,19 @@ def write(model: Model, dst: Path) -> Written:
     Raises:
         UnsupportedOps: listing everything that CNTK cannot say exactly.
     """
-    emit, outputs = lower(model.ir)
+    network = lower(model.ir)
+    said = [*network.emit.said(), *network.changes()]
     if dst.suffix.lower() != ".py":
-        write_native(dst, emit.functions, emit.inputs, outputs)
-        return Written([dst], emit.said())
-    from exporters.cntk.source import write_source
-    from exporters.cntk.weights import write_npz
-
+        write_native(dst, network)
+        return Written([dst], said)
     weights = dst.with_suffix(".npz")
-    write_source(dst, emit, outputs, model.ir, find(model.source).title)
-    write_npz(weights, emit.functions)
-    return Written([dst, weights], emit.said())
+    dst.write_text(source(network, model.ir.graph.name or "", find(model.source).title), encoding="utf-8")
+    write_npz(weights, network.emit.functions)
+    return Written([dst, weights], said)
 
 
-def lower(model: ir.Model) -> tuple[Lowering, list[Variable]]:
-    """The functions and calls of a model, all named, and the variables of its outputs.
+def lower(model: ir.Model) -> Network:
+    """The network of a model.
 
     The first axis of the inputs is the batch, of which CNTK computes one sample by one. Where that is impossible
     and all sizes are fixed, it is an axis as any other.
@@ -71,7 +71,7 @@ def lower(model: ir.Model) -> tuple[Lowering, list[Variable]]:
             continue
         names = [value.name or "" for value in copied.graph.outputs]
         outputs = [(name, tensor.variable) for name, tensor in zip(names, tensors, strict=True)]
-        return emit, finish(emit, outputs)
+        return Network(emit, finish(emit, outputs), copied.graph, tensors)
     assert refused is not None
     raise refused
 
