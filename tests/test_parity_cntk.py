@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cntk_nets import SEQUENCE, Net
-from conftest import need_runtime
+from conftest import need, need_runtime
 
 from hub import dnn, runtimes
+from hub.formats import Format
+from parity.report import Report
 from parity.runners import LoadFailed, NotInstalled, RunFailed, cntk
 from parity.runners import sidecar as sidecars
+from parity.sides import open_side
 
 need_runtime("cntk")
 
@@ -47,7 +51,9 @@ def network(path: Path, **more: Any) -> Path:
 @pytest.fixture(scope="module")
 def values() -> dict[str, Any]:
     """What the network gives, by PyTorch."""
-    torch: Any = pytest.importorskip("torch")
+    need("torch")
+    import torch
+
     f = torch.nn.functional
     tensors = [torch.tensor(array) for array in (IMAGE.astype(float), KERNEL, MEAN, VARIANCE, SCALE, SHIFT)]
     found = {"conv.product": f.conv2d(tensors[0], tensors[1], padding=1)}
@@ -148,6 +154,17 @@ def test_what_is_squashed_is_found_through_what_changes_no_number(tmp_path: Path
 
 
 WHOLE = {"beginAxis": dnn.Axis(0), "endAxis": dnn.Axis(2)}
+
+
+def test_both_outputs_of_one_function(tmp_path: Path) -> None:
+    net = Net()
+    top = net.add("TopK", net.input("x", 4), name="top", axis=dnn.Axis(0), numItems=2)
+    last = net.add("Negate", top, name="last")
+    given = {"x": np.array([[1.0, 5, 2, 4]])}
+    found = cntk.open(net.write(tmp_path / "net.dnn", last)).run(given, ["layer:top"])
+    assert [array.tolist() for array in found.values()] == [[[-5, -4]], [[5, 4]]]
+    found = cntk.open(net.write(tmp_path / "both.dnn", top)).run(given, ["layer:top"])
+    assert [array.tolist() for array in found.values()] == [[[5, 4]], [[1, 3]], [[5, 4]]]
 
 
 def test_names_and_paths_of_all_languages_and_no_inputs(tmp_path: Path) -> None:
@@ -316,7 +333,9 @@ def kill(process: sidecars.Process) -> None:
 
 
 def test_models_are_freed(tmp_path: Path) -> None:
-    psutil: Any = pytest.importorskip("psutil")
+    need("psutil")
+    import psutil
+
     net = Net()
     path = net.write(tmp_path / "net.dnn", net.dense(net.input("x", 1000), np.ones((1000, 1000)), "dense"))
     sizes = []
@@ -455,3 +474,10 @@ def test_code_without_the_python_of_cntk(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(NotInstalled) as error:
         cntk.open(tmp_path / "net.py")
     assert str(error.value) == "CNTK's Python package is not installed: hub runtimes install cntk-python"
+    report = Report(title="")
+    known = Format("cntk", "CNTK", runner="parity.runners.cntk")
+    monkeypatch.setattr(cntk, "available", lambda: None)
+    with ExitStack() as stack:
+        assert open_side(tmp_path / "net.py", "code", report, stack, known, judged=True) is None
+    assert [(entry.why, entry.reason) for entry in report.skipped] == [("missing dependency", str(error.value))]
+    assert report.rows == []

@@ -14,7 +14,7 @@ from typing import Any
 from hub import runtimes
 from hub.dnn import read, write
 from hub.errors import HubError
-from parity.runners import BEFORE, Array, Description, LoadFailed, NotInstalled, RunFailed
+from parity.runners import BEFORE, Array, Description, LoadFailed, NotInstalled, RunFailed, single_line
 from parity.runners.cntkgraph import Graph
 from parity.runners.interface import Interface
 from parity.runners.sidecar import Died, Process, Server
@@ -215,6 +215,8 @@ class CNTKRunner(Description):
             answer = process.ask({"open": path.name})
         except RunFailed as error:
             raise LoadFailed(str(error)) from error
+        except (OSError, KeyError, TypeError) as error:
+            raise LoadFailed(f"it cannot be handed to CNTK: {single_line(error)}") from error
         finally:
             path.unlink(missing_ok=True)
         self._generation, self._id, self._form = _SERVER.generation, answer["id"], form
