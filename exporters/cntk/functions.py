@@ -220,6 +220,8 @@ def slices(emit: Emitter, x: Variable, axis: int, start: int, end: int, step: in
     With a negative step it runs from the last, end - 1, down to `start`.
     """
     size = emit.fixed([x.shape[axis]])[0]
+    if -(-(end - start) // abs(step)) == 1:  # CNTK takes no step without a second entry
+        start, end, step = (start, start + 1, 1) if step > 0 else (end - 1, end, 1)
     if (start, end, step) == (0, size, 1):
         return x
     shape = list(x.shape)

@@ -8,7 +8,7 @@ from typing import Any
 from exporters.cntk.names import plain
 from exporters.cntk.net import Variable
 from exporters.cntk.network import Network
-from hub.dnn import BATCH, OPERATORS, Array, Shape, Tree, write
+from hub.dnn import BATCH, LIMIT, OPERATORS, Array, Shape, Tree, write
 
 __all__ = ["tree", "write_native"]
 
@@ -18,7 +18,7 @@ KINDS = {"input": 0, "parameter": 2, "constant": 3}
 
 def write_native(path: Path, network: Network) -> None:
     """Write a model file, weight by weight."""
-    write(path, tree(network))
+    write(path, tree(network), limit=LIMIT)
 
 
 def tree(network: Network) -> Tree:
