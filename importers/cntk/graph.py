@@ -69,7 +69,7 @@ class Walker:
             found = match(self.network, function) if function.op == BLOCK else None
             if found is not None:
                 self.forms[function.uid] = found
-        self.network.kept |= set(self.forms)
+        self.network.keep(self.forms)
 
     # -- what is wanted ------------------------------------------------------------------------------------
 
@@ -207,12 +207,13 @@ class Walker:
 
     def loop(self, functions: Sequence[Function], needed: set[str], roots: Sequence[Ref]) -> None:
         """Say functions that wait for each other: a recurrence over the steps of a sequence."""
+        before = len(self.refused)
         for function in functions:
             with self.blamed(function):
                 self.bind(function)
-        own = {function.uid for function in functions}
-        if any(layer in own for layer in (entry[1] for entry in self.refused)):
+        if len(self.refused) > before:
             return
+        own = {function.uid for function in functions}
         wanted = {ref for ref in roots if ref.uid in own}
         for uid in needed - own:
             wanted |= {ref for ref in self.sources(self.network.functions[uid]) if ref.uid in own and ref.index >= 0}
