@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, TypeAlias
 
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from hub.optable import attribute_value
 from hub.tensors import ViewTensor, blocks, release, view, write_tensor
 
-__all__ = ["Array", "Constant", "attributes_of", "fold_constant"]
+__all__ = ["Array", "Constant", "attributes_of", "elements", "floats", "fold_constant"]
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -79,6 +79,19 @@ class Constant:
     def of(cls, array: Array, dtype: ir.DataType | None = None) -> Constant:
         array = np.asarray(array)
         return cls(tuple(array.shape), dtype or ir.DataType.from_numpy(array.dtype), lambda: array)
+
+
+def elements(sizes: Sequence[int]) -> int:
+    """The product of sizes."""
+    return math.prod(sizes)
+
+
+def floats(constant: Constant) -> Constant:
+    """The constant in float32, converted when it is written."""
+    if constant.dtype == ir.DataType.FLOAT:
+        return constant
+    load = constant.load
+    return Constant(constant.shape, ir.DataType.FLOAT, lambda: load().astype(np.float32), constant.root, constant.view)
 
 
 def _turned(tensor: ir.TensorProtocol, rows: int, columns: int) -> ir.TensorProtocol | None:

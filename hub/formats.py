@@ -124,8 +124,10 @@ CNTK_KEYS = frozenset(b"version type uid root name inputs primitive_functions st
 
 
 def _is_cntk(path: Path) -> bool:
-    """A dictionary whose first key is one of a model's, or one of the marks of large files and of CNTK 1's."""
+    """A dictionary whose first key is one of a model's, or one of the marks of large files and of CNTK 1's; or code."""
     with open(path, "rb") as file:
+        if path.suffix.lower() == ".py":
+            return b"\nimport cntk" in file.read(1 << 16)
         start = file.read(64)
     if start[:4] == b"ktnc" or start[:8] == b"B\0C\0N\0\0\0":
         return True
@@ -179,7 +181,16 @@ BUILT_IN = (
         runner="parity.runners.caffe",
         witness="parity.runners.opencv",
     ),
-    Format("cntk", "CNTK", reads=(".dnn", ".model"), reader="importers.cntk:read", sniff=_is_cntk),
+    Format(
+        "cntk",
+        "CNTK",
+        reads=(".dnn", ".model"),
+        writes=(".dnn", ".model", ".py"),
+        reader="importers.cntk:read",
+        writer="exporters.cntk:write",
+        runner="parity.runners.cntk",
+        sniff=_is_cntk,
+    ),
     Format("mxnet", "MXNet"),
     Format("coreml", "Core ML", extra="coreml"),
     Format("darknet", "Darknet"),

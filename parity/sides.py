@@ -132,7 +132,7 @@ def _format(source: Any) -> Format:
         written = [known for known in all_formats() if path.suffix.lower() in known.writes]
         readable = any(path.suffix.lower() in known.reads for known in all_formats())
         if written and not readable:
-            return written[0]
+            return next((known for known in written if known.sniff is not None and known.sniff(path)), written[0])
     return detect(source)
 
 

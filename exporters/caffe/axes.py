@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from exporters.caffe.emit import Emitter, elements
+from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.primitives import concat, cut, merged, power, reshape, slices, unary
-from exporters.constants import Array, Constant
+from exporters.constants import Array, Constant, elements
 from hub.errors import Refusal
 
 __all__ = ["along", "reduce", "restored", "select", "transpose"]

@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from exporters.caffe.net import Blob, Layer, Size
-from exporters.constants import Array, Constant
+from exporters.constants import Constant, floats
+from exporters.lowering import Walk
 from hub.canonical import layer_of
 from hub.errors import Refusal
 
-__all__ = ["BATCH_HINT", "SIZES_HINT", "Emitter", "Known", "elements", "floats"]
-
-Known: TypeAlias = "Constant | Blob"
+__all__ = ["BATCH_HINT", "SIZES_HINT", "Emitter"]
 
 BATCH_HINT = "fix the batch size: batch=1"
 SIZES_HINT = "give the sizes of the inputs: inputs=, --input"
 
 
-class Emitter:
+class Emitter(Walk[Blob]):
     """The first argument of every op function: it knows the values made so far and collects layers."""
 
+    target = "Caffe"
+
     def __init__(self, model: ir.Model, dialect: str) -> None:
-        self.graph = model.graph
-        self.opsets = dict(model.graph.opset_imports)
+        super().__init__(model)
         self.dialect = dialect
-        self.known: dict[ir.Value, Known] = {}
         self.layers: list[Layer] = []
-        self.node: ir.Node | None = None
         self.exits: dict[str, Blob] = {}
         self._parameters: dict[ir.Value, Blob] = {}
-        self._notes: dict[str, list[str]] = {}
         self.absorbed: dict[ir.Node, Blob] = {}
         self._named: set[str] = set()
 
     # -- values ---------------------------------------------------------------------------------
-
-    def constant(self, value: ir.Value | None) -> Constant | None:
-        """The constant that `value` is, or None if it is computed (or absent)."""
-        known = self.known.get(value) if value is not None else None
-        return known if isinstance(known, Constant) else None
-
-    def array(self, value: ir.Value | None) -> Array | None:
-        """The data of a constant."""
-        constant = self.constant(value)
-        return None if constant is None else constant.numpy()
 
     def weight(self, value: ir.Value | None, what: str) -> Constant:
         """A constant of float32.
@@ -59,24 +45,6 @@ class Emitter:
         if constant is None:
             raise Refusal(f"{what} is computed at run time; in Caffe it is part of the layer")
         return floats(constant)
-
-    def ints(self, value: ir.Value | None, what: str) -> list[int]:
-        """A constant list of ints, such as axes.
-
-        Raises:
-            Refusal: it is computed at run time.
-        """
-        array = self.array(value)
-        if array is None:
-            raise Refusal(f"{what} is computed at run time", "make it a constant of the model")
-        return [int(e) for e in array.reshape(-1)]
-
-    def scalar(self, value: ir.Value | None, what: str) -> float:
-        """A constant of one element."""
-        array = self.array(value)
-        if array is None or array.size != 1:
-            raise Refusal(f"{what} is not one constant number")
-        return float(array.reshape(-1)[0])
 
     def blob(self, value: ir.Value) -> Blob:
         """The blob that holds `value`; a constant becomes a Parameter layer."""
@@ -93,20 +61,6 @@ class Emitter:
             raise Refusal("a constant without elements")
         shape = {"shape": {"dim": list(constant.shape)}}
         return self.layer("Parameter", [], constant.shape, role, [floats(constant)], parameter_param=shape)
-
-    def shape(self, value: ir.Value) -> tuple[Size, ...]:
-        """The shape of a value; a size that is not known has a name."""
-        known = self.known.get(value)
-        if known is not None:
-            return tuple(known.shape)
-        if value.shape is None:
-            raise Refusal("the number of dimensions is not known")
-        return tuple(d if isinstance(d, int) else str(d.value or f"?{i}") for i, d in enumerate(value.shape))
-
-    def result(self, index: int = 0) -> tuple[Size, ...]:
-        """The shape of an output of the current node."""
-        assert self.node is not None
-        return self.shape(self.node.outputs[index])
 
     # -- layers ---------------------------------------------------------------------------------
 
@@ -144,20 +98,6 @@ class Emitter:
         self.layers.append(layer)
         return layer.tops
 
-    # -- what has to be said ---------------------------------------------------------------------
-
-    def note(self, what: str) -> None:
-        """Something that the user should know about the current node, such as that its form is approximate."""
-        assert self.node is not None
-        self._notes.setdefault(what, []).append(layer_of(self.node))
-
-    def said(self) -> list[str]:
-        """All notes, each once, with the layers that it is about."""
-        return [
-            f"{what}: in {len(layers)} layer{'s' if len(layers) > 1 else ''}, first {layers[0]!r}"
-            for what, layers in self._notes.items()
-        ]
-
     # -- sizes ----------------------------------------------------------------------------------
 
     def fixed(self, shape: Sequence[Size], start: int = 1) -> list[int]:
@@ -183,19 +123,3 @@ class Emitter:
                 raise Refusal(f"sizes {left} and {right} that must be the same", BATCH_HINT)
             result.append(right if left == 1 else left)
         return tuple(result)
-
-
-def elements(sizes: Sequence[int]) -> int:
-    """The product of sizes."""
-    result = 1
-    for size in sizes:
-        result *= size
-    return result
-
-
-def floats(constant: Constant) -> Constant:
-    """The constant in float32, converted when it is written."""
-    if constant.dtype == ir.DataType.FLOAT:
-        return constant
-    load = constant.load
-    return Constant(constant.shape, ir.DataType.FLOAT, lambda: load().astype(np.float32), constant.root)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from exporters.caffe.emit import BATCH_HINT, SIZES_HINT, Emitter, elements
+from exporters.caffe.emit import BATCH_HINT, SIZES_HINT, Emitter
 from exporters.caffe.net import Blob, Size
-from exporters.constants import Constant
+from exporters.constants import Constant, elements
 from hub.errors import Refusal
 
 __all__ = [

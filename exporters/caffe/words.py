@@ -12,8 +12,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from exporters.caffe.emit import Emitter, floats
+from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
+from exporters.constants import floats
 from hub.canonical import LAYER, SOURCE_OP, layer_of, tidy
 from hub.errors import Refusal
 from hub.origin import Origin

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from exporters.codegen.candidates import Cache, candidates
 from exporters.codegen.groups import Column, Group
-from exporters.codegen.names import common, tokens
+from exporters.codegen.names import Name, common, tokens
 from exporters.codegen.parameters import multiples, parameter_names, unified
 from exporters.codegen.program import (
     Argument,
@@ -16,6 +16,7 @@ from exporters.codegen.program import (
     Expression,
     Literal,
     Member,
+    NameSlot,
     Op,
     Parameter,
     Reference,
@@ -25,6 +26,7 @@ from exporters.codegen.program import (
     Variable,
     references,
 )
+from exporters.codegen.source_names import form, parameters_needed
 
 __all__ = ["find_blocks", "members_of"]
 
@@ -47,7 +49,7 @@ def find_blocks(root: Scope) -> list[Block]:
     cache: Cache = {}
     for _ in range(_ROUNDS):
         scopes = [root, *(block.scope for block in blocks)]
-        best = _best(scopes, cache)
+        best = _best(scopes, cache, {id(block.scope): block.instances[0].names for block in blocks})
         if best is None:
             break
         blocks.append(_replace(best, blocks))
@@ -71,7 +73,7 @@ def _sorted(blocks: Sequence[Block]) -> list[Block]:
 # --- choosing
 
 
-def _best(scopes: list[Scope], cache: Cache) -> list[Group] | None:
+def _best(scopes: list[Scope], cache: Cache, names: Mapping[int, list[Any]]) -> list[Group] | None:
     clusters: dict[Hashable, list[Group]] = defaultdict(list)
     for group in candidates(scopes, cache):
         clusters[group.key].append(group)
@@ -80,14 +82,27 @@ def _best(scopes: list[Scope], cache: Cache) -> list[Group] | None:
         apart = _apart(groups)
         if len(apart) < 2:
             continue
-        score = _score(apart)
+        score = _score(apart) - _naming_overhead(apart, names)
         if score >= _LEAST and (best is None or score > best[0]):
             best = (score, -rank, apart)
     return best[2] if best else None
 
 
+def _naming_overhead(groups: list[Group], names: Mapping[int, list[Any]]) -> float:
+    """What it costs that the code has the names of source layers in it, in lines."""
+    rows = []
+    for group in groups:
+        concrete = names.get(id(group.scope), [])
+        rows.append([str(concrete[n.index] if isinstance(n, NameSlot) else n) for n in group.names])
+    needed = parameters_needed(rows)
+    return needed + max(0, needed - 2) * len(groups)
+
+
 def _parts(groups: list[Group]) -> list[list[Group]]:
-    """The groups of one key: all of them; those that agree in all but the channels; those that are equal."""
+    """The groups of one key: all of them; those that agree in all but the channels; those that are equal.
+
+    Also those whose names look alike.
+    """
     if len(groups) < 2 or not groups[0].members:
         return []
     parts = [groups]
@@ -98,6 +113,13 @@ def _parts(groups: list[Group]) -> list[list[Group]]:
             split[tuple((type(c.value).__name__, c.value) for c in columns)].append(group)
         if len(split) > 1:
             parts.extend(part for part in split.values() if len(part) > 1)
+    if groups[0].names:
+        for part in list(parts):
+            alike: dict[Hashable, list[Group]] = defaultdict(list)
+            for group in part:
+                alike[tuple(form(str(name)) for name in group.names)].append(group)
+            if len(alike) > 1:
+                parts.extend(same for same in alike.values() if len(same) > 1)
     return parts
 
 
@@ -171,7 +193,7 @@ def _parameter(name: str, column: Column, values: list[Any]) -> Argument:
     sizes = column.kind == "channels"
     argument = column.argument
     plain = [v for v in values if not isinstance(v, Parameter)]
-    if argument is not None and not argument.required and not sizes and type(argument.default) in (int, float):
+    if argument is not None and not argument.required and not sizes and type(argument.default) in (int, float, tuple):
         return Argument(name, plain, argument.default)
     return Argument(name, plain, positional=sizes or name == "kernel_size")
 
@@ -179,10 +201,13 @@ def _parameter(name: str, column: Column, values: list[Any]) -> Argument:
 def _template(group: Group, holes: dict[int, Parameter], parameters: list[Argument]) -> Block:
     """The body of the class, made from one of the groups."""
     counter = iter(range(len(group.columns)))
+    names = iter(range(len(group.names)))
     variables: dict[Variable, Variable] = {}
     slots: dict[Member, Member] = {}
 
     def value(original: Any) -> Any:
+        if isinstance(original, Name | NameSlot):
+            return NameSlot(next(names))
         if isinstance(original, (bool, str, list)) or original is None:
             return original
         number = next(counter)
@@ -201,6 +226,7 @@ def _template(group: Group, holes: dict[int, Parameter], parameters: list[Argume
                 else:
                     new = value(a.value)
                 copy.arguments.append(Argument(a.name, new, a.default, a.positional))
+            copy.names = [NameSlot(next(names)) for _ in member.names]
         return slots[member]
 
     def expression(e: Expression) -> Expression:
@@ -226,7 +252,7 @@ def _install(group: Group, block: Block, arguments: list[Argument], blocks: list
     """Put an instance of the block in the place of a group."""
     scope = group.scope
     assert scope is not None
-    member = Member("block", "", _hint(group), arguments, block=block, children=list(group.members))
+    member = Member("block", "", _hint(group), arguments, block=block, children=list(group.members), names=group.names)
     layers = [step.layer for step in group.steps]
     call = Op(
         "{}(" + ", ".join(["{}"] * len(group.inputs)) + ")",
@@ -253,6 +279,7 @@ def _install(group: Group, block: Block, arguments: list[Argument], blocks: list
             if slot is member:
                 inner = [instance.children[k] for k in picked]
                 child = Member("block", "", _common(inner) or inner[0].hint, arguments, block=block, children=inner)
+                child.names = [instance.names[n.index] if isinstance(n, NameSlot) else n for n in group.names]
                 block.instances.append(child)
                 children.append(child)
             else:

@@ -40,17 +40,24 @@ class Text:
         if isinstance(expression, Use):
             return self.locals[expression.variable]
         if isinstance(expression, Reference):
-            return f"{self.self_name}{expression.member.name}{expression.suffix}"
+            return self.reference(expression)
         if isinstance(expression, Literal):
-            if isinstance(expression.value, Parameter):
-                name = f"{self.self_name}{expression.value.name}"
-                factor = expression.value.factor
-                return name if factor == 1 else f"({factor} * {name})"
-            return literal(expression.value)
-        text = self._fill(expression)
+            return self.value(expression.value)
+        text = self.fill(expression)
         return f"({text})" if expression.precedence < floor else text
 
-    def _fill(self, op: Op) -> str:
+    def reference(self, reference: Reference) -> str:
+        """A member where it stands in an expression."""
+        return f"{self.self_name}{reference.member.name}{reference.suffix}"
+
+    def value(self, value: object) -> str:
+        """A literal, or the parameter that it is."""
+        if isinstance(value, Parameter):
+            name = f"{self.self_name}{value.name}"
+            return name if value.factor == 1 else f"({value.factor} * {name})"
+        return literal(value)
+
+    def fill(self, op: Op) -> str:
         """The template with its arguments; a gap outside of brackets needs parentheses at times."""
         pieces = op.template.split("{}")
         if len(pieces) != len(op.arguments) + 1:
@@ -226,7 +233,7 @@ def _base(end: Step | None, lineage: set[Variable], size: int, free: bool) -> st
     for part in expressions(end.expression) if end is not None else ():
         if isinstance(part, Op) and any(isinstance(a, Use) and a.variable in lineage for a in part.arguments):
             template = part.template
-    if "torch.cat" in template:
+    if "torch.cat" in template or "C.splice" in template:
         return "branch"
     if free:
         return "x"

@@ -10,12 +10,13 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporters.codegen.names import Code
+from exporters.codegen.names import Code, Name
 from exporters.codegen.program import (
     Argument,
     Expression,
     Literal,
     Member,
+    NameSlot,
     Op,
     Parameter,
     Reference,
@@ -63,6 +64,7 @@ class Group:
     members: list[Member]
     columns: list[Column]
     key: Hashable
+    names: list[Any] = field(default_factory=list)
     named: bool = False
     scope: Scope | None = None
 
@@ -128,7 +130,7 @@ def describe(steps: Iterable[Step], index: Index) -> Group | None:
         if any(owner not in chosen for owner in index.owners[member]):
             return None
     key = (parts, walk.local[out])
-    return Group(ordered, walk.inputs, out, list(walk.members), walk.columns, key, scope=index.scope)
+    return Group(ordered, walk.inputs, out, list(walk.members), walk.columns, key, walk.names, scope=index.scope)
 
 
 class _Walk:
@@ -139,6 +141,7 @@ class _Walk:
         self.inputs: list[Variable] = []
         self.members: dict[Member, int] = {}
         self.columns: list[Column] = []
+        self.names: list[Any] = []
         self.count = 0
 
     def step(self, step: Step) -> Hashable:
@@ -172,9 +175,13 @@ class _Walk:
                 arguments.append(("shape", tuple(sizes)))
             else:
                 arguments.append((argument.name, self.value(argument.name, argument.value, number, argument)))
+        self.names.extend(member.names)
         return (member.kind, member.type, id(member.block), tuple(arguments), tuple(member.state))
 
     def value(self, name: str, value: Any, member: int, argument: Argument | None) -> Hashable:
+        if isinstance(value, Name | NameSlot):
+            self.names.append(value)
+            return "name"
         fixed = isinstance(value, (bool, str, Code, list)) or value is None
         if fixed:
             return ("=", repr(value))

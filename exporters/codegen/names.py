@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Code", "bare", "class_name", "common", "identifier", "literal", "prose", "tokens", "unique"]
+__all__ = ["Code", "Name", "bare", "class_name", "common", "identifier", "literal", "prose", "tokens", "unique"]
 
 _MAX_IDENTIFIER = 60
 _PYTHON = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins))
@@ -21,6 +21,12 @@ _PYTHON = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(
 
 class Code(str):
     """Text that this package itself wrote, such as `torch.float32`: a literal as it stands."""
+
+    __slots__ = ()
+
+
+class Name(str):
+    """The name of a layer of the source, or of its weights, where it stands in code."""
 
     __slots__ = ()
 

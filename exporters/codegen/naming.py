@@ -12,6 +12,10 @@ from exporters.codegen.program import Block, Member, Op, expressions, references
 __all__ = ["name_blocks", "name_members"]
 
 _KINDS = (
+    ("batch_normalization", "BN"),
+    ("convolution_transpose", "Deconv"),
+    ("convolution", "Conv"),
+    ("dense", "Dense"),
     ("BatchNorm", "BN"),
     ("Norm", "Norm"),
     ("ConvTranspose", "Deconv"),
@@ -33,6 +37,10 @@ _FUNCTIONS = {
     "torch.sigmoid(": "Sigmoid",
     "torch.tanh(": "Tanh",
     "torch.cat(": "Concat",
+    "C.relu(": "ReLU",
+    "C.sigmoid(": "Sigmoid",
+    "C.tanh(": "Tanh",
+    "C.splice(": "Concat",
 }
 
 
@@ -50,10 +58,17 @@ def name_members(members: Sequence[Member], reserved: Collection[str]) -> None:
         member.name = unique(identifier("_".join(name[shared:]), reserved), taken)
 
 
-def name_blocks(blocks: Sequence[Block], reserved: Collection[str], classes: set[str], model: str = "") -> None:
-    """Names of the classes, and of the members in them."""
+def name_blocks(
+    blocks: Sequence[Block], reserved: Collection[str], taken: set[str], model: str = "", *, functions: bool = False
+) -> None:
+    """Names of the classes (or of the functions, in lower case), and of the members in them."""
     for block in blocks:
-        block.name = unique(_class(block, model.lower()), classes)
+        words, ending = _words(block, model.lower())
+        if functions:
+            name = identifier("_".join([*words, ending] if ending else words).lower(), reserved, "block")
+        else:
+            name = class_name("_".join(words) if ending else "".join(words), "") + ending
+        block.name = unique(name, taken)
         _name_slots(block, reserved)
 
 
@@ -111,11 +126,11 @@ def _kind(member: Member) -> str:
     return next((short for word, short in _KINDS if word in member.type), "")
 
 
-def _class(block: Block, model: str) -> str:
-    """From the words that the instances' names share; else from what the block is made of."""
+def _words(block: Block, model: str) -> tuple[list[str], str]:
+    """What the block is made of, if that is little; else the words that the instances' names share, and `Block`."""
     content = _content(block)
     if content:
-        return content
+        return content, ""
     words = [tokens(i.hint) for i in block.instances]
     bare = [[w for w in (re.sub(r"\d+[a-z]?$", "", t) for t in ws) if w] for ws in words]
     shared = []
@@ -124,23 +139,21 @@ def _class(block: Block, model: str) -> str:
             shared.append(column[0])
     shared = [w for k, w in enumerate(shared) if w not in shared[:k] and w.lower() != "block"]
     shared = [w for w in shared if w.lower() not in model] or shared
-    return class_name("_".join(shared[-3:]), "") + "Block"
+    return shared[-3:], "Block"
 
 
-def _content(block: Block) -> str:
-    """`ConvBNReLU` for a short chain of layers, nothing for what is longer or has branches."""
+def _content(block: Block) -> list[str]:
+    """`Conv`, `BN`, `ReLU` for a short chain of layers, nothing for what is longer or has branches."""
     parts = []
     for step in block.scope.steps:
         members = references(step.expression)
         if members:
             if members[0].block is not None:
-                return ""
+                return []
             parts.append(_kind(members[0]))
             continue
         for part in expressions(step.expression):
             if isinstance(part, Op):
                 word = next((w for t, w in _FUNCTIONS.items() if part.template.startswith(t)), "")
                 parts.append(word)
-    if not 1 < len(parts) <= 4 or "" in parts or "Concat" in parts:
-        return ""
-    return class_name("".join(parts))
+    return parts if 1 < len(parts) <= 4 and "" not in parts and "Concat" not in parts else []

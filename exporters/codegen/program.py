@@ -23,6 +23,7 @@ __all__ = [
     "Expression",
     "Literal",
     "Member",
+    "NameSlot",
     "Op",
     "Parameter",
     "Reference",
@@ -54,6 +55,13 @@ class Parameter:
 
     name: str
     factor: int = 1
+
+
+@dataclass(frozen=True)
+class NameSlot:
+    """A name in the code of a block: which of the names of its instances (`Member.names`) it is."""
+
+    index: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,8 @@ class Member:
     """Something that a module owns: a submodule, a parameter, a buffer, or an instance of a block.
 
     `state` has the tensors of a leaf by the names that the framework gives them; `children` the
-    members of an instance of a block, in the order of `Block.slots`, or of a sequence.
+    members of an instance of a block, in the order of `Block.slots`, or of a sequence; `names` what
+    the slots for names in the code of its block are, a slot again where the instance is itself in a block.
     """
 
     kind: str  # "module", "parameter", "buffer", "block", "sequence"
@@ -126,6 +135,7 @@ class Member:
     block: Block | None = None
     children: list[Member] = field(default_factory=list)
     name: str = ""
+    names: list[Any] = field(default_factory=list)
 
 
 @dataclass(eq=False)

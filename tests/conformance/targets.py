@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 import hub
+from exporters.caffe.ops.table import APPROXIMATE as caffe_approximate
+from exporters.cntk.ops.table import APPROXIMATE as cntk_approximate
 from hub.model import Model
 
 __all__ = ["TARGETS", "Runner"]
 
 Runner = Callable[[list[Any]], list[Any]]
+Target = Callable[[Model], Runner]
 
 
 @dataclass
@@ -62,29 +65,42 @@ def _from_torch(tensor: Any) -> Any:
     return tensor.numpy()
 
 
-def caffe_target(model: Model) -> Runner:
-    from exporters.caffe.ops.table import APPROXIMATE
-    from hub.errors import HubError
-    from parity.runners import caffe
+def file_target(runtime: str, name: str, approximate: tuple[str, ...], to: str | None = None) -> Target:
+    """A target whose file is run by a runtime of `parity.runners`."""
 
-    folder = tempfile.TemporaryDirectory(prefix="hub-")
-    try:
-        path = hub.save(model, Path(folder.name) / "net.prototxt")[0]
-    except HubError:
-        folder.cleanup()
-        raise
+    def target(model: Model) -> Runner:
+        from hub.errors import HubError
+        from parity.runners import find
 
-    def run(inputs: list[Any]) -> list[Any]:
-        with folder:
-            runner = caffe.open(path)
-            try:
-                feeds = {info.name: np.asarray(value) for info, value in zip(model.inputs, inputs, strict=True)}
-                outputs = runner.run(feeds)
-            finally:
-                runner.close()
-        return [outputs[info.name] for info in model.outputs]
+        folder = tempfile.TemporaryDirectory(prefix="hub-")
+        try:
+            path = hub.save(model, Path(folder.name) / name, to=to)[0]
+        except HubError:
+            folder.cleanup()
+            raise
 
-    return Said(run, any(warning.startswith(tuple(APPROXIMATE.values())) for warning in model.warnings))
+        def run(inputs: list[Any]) -> list[Any]:
+            with folder:
+                runner = find(runtime).open(path)
+                try:
+                    ports = [port.name for port in runner.inputs]
+                    feeds = {port: np.asarray(value) for port, value in zip(ports, inputs, strict=True)}
+                    outputs = runner.run(feeds)
+                finally:
+                    runner.close()
+            return list(outputs.values())
+
+        return Said(run, any(warning.startswith(approximate) for warning in model.warnings))
+
+    return target
 
 
-TARGETS: dict[str, Callable[[Model], Runner]] = {"caffe": caffe_target, "torch": torch_target}
+CAFFE = tuple(caffe_approximate.values())
+CNTK = tuple(cntk_approximate.values())
+
+TARGETS: dict[str, Target] = {
+    "caffe": file_target("caffe", "net.prototxt", CAFFE),
+    "cntk": file_target("cntk", "net.dnn", CNTK),
+    "cntk code": file_target("cntk", "net.py", CNTK, "cntk"),
+    "torch": torch_target,
+}

@@ -8,10 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.caffe.axes import reduce
-from exporters.caffe.emit import Emitter, elements
+from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import APPROXIMATE, OPS
 from exporters.caffe.primitives import copy, eltwise, filled, power, reshape, tile, unary
+from exporters.constants import elements
 from hub.errors import Refusal
 
 __all__ = ["at_least", "at_most", "clipped", "step"]

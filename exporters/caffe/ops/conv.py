@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from exporters.caffe.emit import Emitter, elements
+from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import slices
-from exporters.constants import Constant
+from exporters.constants import Constant, elements
 from hub.errors import Refusal
 
 __all__ = ["crop", "kernel_fields", "spatial_fields", "widened"]

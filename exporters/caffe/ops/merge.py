@@ -8,12 +8,12 @@ from functools import reduce as folded
 import numpy as np
 import onnx_ir as ir
 
-from exporters.caffe.emit import BATCH_HINT, Emitter, floats
+from exporters.caffe.emit import BATCH_HINT, Emitter
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.ops.activation import at_least, at_most, step
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import bias, eltwise, filled, power, reshape, scale, tile
-from exporters.constants import Constant
+from exporters.constants import Constant, floats
 from hub.canonical import layer_of
 from hub.errors import Refusal
 

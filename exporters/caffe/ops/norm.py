@@ -6,12 +6,12 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.caffe.axes import reduce
-from exporters.caffe.emit import Emitter, elements
+from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.merge import product, total
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import bias, eltwise, power, reshape, scale, unary
-from exporters.constants import Constant
+from exporters.constants import Constant, elements
 from hub.errors import Refusal
 
 

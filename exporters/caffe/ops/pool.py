@@ -18,12 +18,12 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.caffe.axes import reduce
-from exporters.caffe.emit import Emitter, elements
+from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.ops.conv import crop
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import power, reshape, scale
-from exporters.constants import Array, Constant
+from exporters.constants import Array, Constant, elements
 from hub.errors import Refusal
 
 Pair = tuple[int, int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,9 +12,8 @@ from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob
 from exporters.caffe.ops.table import OPS
 from exporters.constants import Array, Constant
-from hub.builder import GraphBuilder
+from exporters.resizing import axis_matrices, picks_of
 from hub.errors import Refusal
-from hub.model import Model
 
 
 @OPS("Resize", since=11)
@@ -40,22 +38,7 @@ def resize(
 
     Rows that only pick are a Deconvolution by ones (nearest, whole factors), or `select`; others a product.
     """
-    if coordinate_transformation_mode == "tf_crop_and_resize":
-        raise Refusal("a crop whose place is an input")
-    if keep_aspect_ratio_policy != "stretch":
-        raise Refusal(f"the policy {keep_aspect_ratio_policy!r}")
     source = emit.blob(x)
-    outputs = emit.result()
-    given = emit.array(scales)
-    if scales is not None and given is None:
-        raise Refusal("its scales are computed at run time", "make them a constant of the model")
-    which = [a % source.rank for a in axes] if axes else list(range(source.rank))
-    factors: dict[int, float] = {}
-    if given is not None and given.size:
-        factors = dict(zip(which, [float(f) for f in given.reshape(-1)], strict=True))
-    changed = [a for a in which if (factors[a] != 1 if factors else source.shape[a] != outputs[a])]
-    if changed and changed[0] == 0:
-        raise Refusal("a resize of the batch")
     options = {
         "antialias": antialias,
         "coordinate_transformation_mode": coordinate_transformation_mode,
@@ -64,43 +47,22 @@ def resize(
         "mode": mode,
         "nearest_mode": nearest_mode,
     }
-    matrices = {}
-    for axis in changed:
-        n, m = emit.fixed((source.shape[axis], outputs[axis]), 0)
-        if coordinate_transformation_mode == "align_corners" and abs(factors.get(axis, 1.0) * n % 1) > 1e-5:
-            raise Refusal("aligned corners with a broken size, where ONNX Runtime and the standard's reference differ")
-        matrices[axis] = _matrix(n, m, factors.get(axis), options)
+    if keep_aspect_ratio_policy != "stretch":
+        raise Refusal(f"the policy {keep_aspect_ratio_policy!r}")
+    matrices = axis_matrices(emit, scales, source.shape, axes, options)
+    if 0 in matrices:
+        raise Refusal("a resize of the batch")
     whole = _whole_factors(source, matrices)
     if whole is not None:
         return _repeated(emit, source, whole)
-    for number, axis in enumerate(reversed(changed)):
-        role = None if number == len(changed) - 1 else f"axis_{axis}"
-        picks = _picks(matrices[axis])
+    for number, axis in enumerate(reversed(matrices)):
+        role = None if number == len(matrices) - 1 else f"axis_{axis}"
+        picks = picks_of(matrices[axis])
         if picks is not None:
             source = select(emit, source, axis, picks, role)
         else:
             source = along(emit, source, axis, matrices[axis], role)
     return source
-
-
-def _matrix(n: int, m: int, factor: float | None, options: dict[str, Any]) -> Array:
-    """The (m, n) matrix of a resize from n to m: what ONNX Runtime makes of the identity, row by row."""
-    graph = GraphBuilder("resize")
-    x = graph.input("x", ir.DataType.FLOAT, [1, n, 1, n])
-    by = None if factor is None else graph.constant(np.array([1, 1, 1, factor], np.float32), "scales")
-    to = graph.ints([1, n, 1, m], "sizes") if factor is None else None
-    graph.output(graph.op("Resize", x, None, by, to, **options), "y")
-    result = Model(graph.model()).run(np.eye(n, dtype=np.float32).reshape(1, n, 1, n))["y"]
-    if result.shape != (1, n, 1, m):
-        raise Refusal(f"a resize from {n} to {m} by {factor}")
-    return np.ascontiguousarray(result[0, :, 0].T)
-
-
-def _picks(matrix: Array) -> list[int] | None:
-    """The column that each row picks, if that is all it does."""
-    if not np.all((matrix == 0) | (matrix == 1)) or not np.all(matrix.sum(axis=1) == 1):
-        return None
-    return [int(i) for i in matrix.argmax(axis=1)]
 
 
 def _whole_factors(x: Blob, matrices: dict[int, Array]) -> list[int] | None:
@@ -114,7 +76,7 @@ def _whole_factors(x: Blob, matrices: dict[int, Array]) -> list[int] | None:
             factors.append(1)
             continue
         factor, rest = divmod(matrix.shape[0], matrix.shape[1])
-        if rest or factor < 1 or _picks(matrix) != [i // factor for i in range(matrix.shape[0])]:
+        if rest or factor < 1 or picks_of(matrix) != [i // factor for i in range(matrix.shape[0])]:
             return None
         factors.append(factor)
     return factors

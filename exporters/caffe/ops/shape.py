@@ -6,13 +6,13 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.caffe.axes import select, transpose
-from exporters.caffe.emit import Emitter, elements
+from exporters.caffe.emit import Emitter
 from exporters.caffe.net import Blob, Size
 from exporters.caffe.ops.conv import crop
 from exporters.caffe.ops.merge import spread
 from exporters.caffe.ops.table import OPS
 from exporters.caffe.primitives import concat, cut, filled, power, reshape, slices, tile
-from exporters.constants import Constant
+from exporters.constants import Constant, elements
 from hub.errors import Refusal
 
 

@@ -1,0 +1,84 @@
+"""The native model: a tree of functions and variables as `hub.dnn` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from exporters.cntk.names import plain
+from exporters.cntk.net import Variable
+from exporters.cntk.network import Network
+from hub.dnn import BATCH, OPERATORS, Array, Shape, Tree, write
+
+__all__ = ["tree", "write_native"]
+
+NUMBERS = {name: number for number, name in OPERATORS.items()}
+KINDS = {"input": 0, "parameter": 2, "constant": 3}
+
+
+def write_native(path: Path, network: Network) -> None:
+    """Write a model file, weight by weight."""
+    write(path, tree(network))
+
+
+def tree(network: Network) -> Tree:
+    """The dictionary of a model: what CNTK calls a composite function."""
+    functions, inputs, outputs = network.emit.functions, network.emit.inputs, network.outputs
+    uids: dict[Variable, str] = {}
+    variables: list[Tree] = []
+    names = {function: f"{function.op}{len(inputs) + number}" for number, function in enumerate(functions)}
+    for function, name in names.items():
+        uids.update((output, f"{name}_Output_{output.index}") for output in function.outputs)
+    for variable in (*inputs, *(v for function in functions for v in function.inputs)):
+        if variable not in uids:
+            uids[variable] = f"{variable.kind.capitalize()}{len(variables)}"
+            variables.append(_variable(variable, uids[variable]))
+    written = [_function(f.op, name, [uids[v] for v in f.inputs], f.attributes, f.name) for f, name in names.items()]
+    root = uids[outputs[0]].partition("_Output_")[0]
+    if len(outputs) > 1:
+        root = "CombineOutputs"
+        written.append(_function("Combine", root, [uids[v] for v in outputs], {}, ""))
+    said = network.interface()
+    return {
+        "type": "CompositeFunction",
+        "version": 3,
+        "uid": "CompositeFunctionModel",
+        "root": root,
+        "inputs": variables,
+        "primitive_functions": written,
+        **({"hub": said} if said else {}),
+    }
+
+
+def _function(op: str, uid: str, inputs: list[str], attributes: Any, name: str) -> Tree:
+    return {
+        "type": "PrimitiveFunction",
+        "version": 24,
+        "uid": uid,
+        "op": NUMBERS[op],
+        "name": name,
+        "inputs": inputs,
+        "attributes": dict(attributes),
+    }
+
+
+def _variable(variable: Variable, uid: str) -> Tree:
+    made: Tree = {
+        "type": "Variable",
+        "version": 1,
+        "uid": uid,
+        "kind": KINDS[variable.kind],
+        "data_type": 1,
+        "dynamic_axis": [BATCH] if variable.kind == "input" and variable.batch else [],
+        "is_sparse": False,
+        "needs_gradient": variable.kind == "parameter",
+        "shape": _shape(variable),
+        "name": variable.key or plain(variable.name) if variable.name or variable.group else "",
+    }
+    if variable.data is not None:
+        made["value"] = Array(1, _shape(variable), variable.data.write)
+    return made
+
+
+def _shape(variable: Variable) -> Shape:
+    return Shape(size for size in reversed(variable.shape) if isinstance(size, int))

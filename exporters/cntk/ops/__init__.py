@@ -1,0 +1,8 @@
+"""The ONNX operators that CNTK can say: one plain function each, in families."""
+
+from __future__ import annotations
+
+from exporters.cntk.ops import activation, conv, dense, merge, norm, pool, reduce, resize, shape
+from exporters.cntk.ops.table import OPS
+
+__all__ = ["OPS", "activation", "conv", "dense", "merge", "norm", "pool", "reduce", "resize", "shape"]

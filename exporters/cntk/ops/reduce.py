@@ -1,0 +1,110 @@
+"""Reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from exporters.cntk.emit import Emitter
+from exporters.cntk.functions import arg_reduce, matrix_times, reduce, reshape, times, transpose, unary
+from exporters.cntk.net import Group, Tensor, Variable
+from exporters.cntk.ops.table import OPS
+from exporters.constants import Constant
+from hub.errors import Refusal
+
+__all__: list[str] = []
+
+
+def _reduced(
+    emit: Emitter,
+    x: ir.Value,
+    axes: ir.Value | None,
+    keepdims: int,
+    noop_with_empty_axes: int,
+    function: Callable[[Variable, list[int]], Variable],
+) -> Tensor:
+    source = emit.tensor(x)
+    given = [] if axes is None else emit.ints(axes, "its axes")
+    if not given and noop_with_empty_axes:
+        return emit.like(source, function(source.variable, []))
+    wanted = sorted({a % source.rank for a in given} or set(range(source.rank)))
+    places = [emit.axis(source, a) for a in wanted]
+    result = function(source.variable, places)
+    if keepdims:
+        return emit.like(source, result)
+    shape = [size for axis, size in enumerate(result.shape) if axis not in places]
+    at = None if source.at is None else source.at - sum(a < source.at for a in wanted)
+    return Tensor(reshape(emit, result, shape), at, source.size)
+
+
+def _register(name: str, before: str | None, operation: str, after: str | None) -> None:
+    @OPS(f"Reduce{name}")
+    def say(emit: Emitter, x: ir.Value, axes: ir.Value | None, *, keepdims: int, noop_with_empty_axes: int) -> Tensor:
+        def body(v: Variable, places: list[int]) -> Variable:
+            if before == "Square":
+                v = times(emit, v, v)
+            elif before:
+                v = unary(emit, before, v)
+            v = reduce(emit, v, operation, places)
+            return unary(emit, after, v) if after else v
+
+        return _reduced(emit, x, axes, keepdims, noop_with_empty_axes, body)
+
+    say.__doc__ = f"C.reduce_{operation.lower()}" + (f" of {before}" if before else "")
+
+
+for _name, _parts in {
+    "Sum": (None, "Sum", None),
+    "Mean": (None, "Mean", None),
+    "Max": (None, "Max", None),
+    "Min": (None, "Min", None),
+    "Prod": (None, "Prod", None),
+    "L1": ("Abs", "Sum", None),
+    "L2": ("Square", "Sum", "Sqrt"),
+    "SumSquare": ("Square", "Sum", None),
+    "LogSum": (None, "Sum", "Log"),
+    "LogSumExp": (None, "LogSum", None),
+}.items():
+    _register(_name, *_parts)
+
+
+def _arg(emit: Emitter, x: ir.Value, operation: str, axis: int, keepdims: int, select_last_index: int) -> Tensor:
+    if select_last_index:
+        raise Refusal("the last of equal ones")
+    source = emit.tensor(x)
+    place = emit.axis(source, axis)
+    result = arg_reduce(emit, source.variable, operation, place)
+    if keepdims:
+        return emit.like(source, result)
+    shape = [size for i, size in enumerate(result.shape) if i != place]
+    at = None if source.at is None else source.at - (axis % source.rank < source.at)
+    return Tensor(reshape(emit, result, shape), at, source.size)
+
+
+@OPS("ArgMax")
+def arg_max(emit: Emitter, x: ir.Value, *, axis: int, keepdims: int, select_last_index: int) -> Tensor:
+    """C.argmax."""
+    return _arg(emit, x, "Argmax", axis, keepdims, select_last_index)
+
+
+@OPS("ArgMin")
+def arg_min(emit: Emitter, x: ir.Value, *, axis: int, keepdims: int, select_last_index: int) -> Tensor:
+    """C.argmin."""
+    return _arg(emit, x, "Argmin", axis, keepdims, select_last_index)
+
+
+@OPS("CumSum")
+def cum_sum(emit: Emitter, x: ir.Value, axis: ir.Value, *, exclusive: int, reverse: int) -> Tensor:
+    """A product with a triangular matrix."""
+    source = emit.tensor(x)
+    place = emit.axis(source, emit.ints(axis, "its axis")[0])
+    v = source.variable
+    count = emit.fixed([v.shape[place]])[0]
+    matrix = np.triu(np.ones((count, count), np.float32), 1 if exclusive else 0)
+    matrix = matrix.T if reverse else matrix
+    order = [*(a for a in range(v.rank) if a != place), place]
+    weight = emit.weight(Constant.of(np.ascontiguousarray(matrix)), Group(emit.layer, "sum"), "matrix", trains=False)
+    summed = matrix_times(emit, transpose(emit, v, order), weight)
+    return emit.like(source, transpose(emit, summed, [order.index(a) for a in range(v.rank)]))

@@ -1,0 +1,64 @@
+"""Resizing between fixed sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from exporters.cntk.emit import Emitter
+from exporters.cntk.functions import matrix_times, transpose
+from exporters.cntk.net import Group, Tensor, Variable
+from exporters.cntk.ops.shape import picked
+from exporters.cntk.ops.table import OPS
+from exporters.constants import Array, Constant
+from exporters.resizing import axis_matrices, picks_of
+from hub.errors import Refusal
+
+__all__: list[str] = []
+
+
+@OPS("Resize", since=11)
+def resize(
+    emit: Emitter,
+    x: ir.Value,
+    roi: ir.Value | None,
+    scales: ir.Value | None,
+    sizes: ir.Value | None,
+    *,
+    antialias: int,
+    axes: list[int] | None,
+    coordinate_transformation_mode: str,
+    cubic_coeff_a: float,
+    exclude_outside: int,
+    extrapolation_value: float,
+    keep_aspect_ratio_policy: str,
+    mode: str,
+    nearest_mode: str,
+) -> Tensor:
+    """A fixed linear map along each axis: C.gather of rows where it only picks, else C.times a matrix."""
+    source = emit.tensor(x)
+    options = {
+        "antialias": antialias,
+        "coordinate_transformation_mode": coordinate_transformation_mode,
+        "cubic_coeff_a": cubic_coeff_a,
+        "exclude_outside": exclude_outside,
+        "mode": mode,
+        "nearest_mode": nearest_mode,
+    }
+    if keep_aspect_ratio_policy != "stretch":
+        raise Refusal(f"the policy {keep_aspect_ratio_policy!r}")
+    v = source.variable
+    for axis, matrix in reversed(axis_matrices(emit, scales, source.shape, axes, options).items()):
+        place = emit.axis(source, axis)
+        picks = picks_of(matrix)
+        v = picked(emit, v, place, picks) if picks is not None else _along(emit, v, place, matrix)
+    return emit.like(source, v)
+
+
+def _along(emit: Emitter, v: Variable, axis: int, matrix: Array) -> Variable:
+    """The product of an axis with a matrix (new, old)."""
+    order = [*(a for a in range(v.rank) if a != axis), axis]
+    columns = Constant.of(np.ascontiguousarray(matrix.T, np.float32))
+    weight = emit.weight(columns, Group(emit.layer, "resize"), f"matrix{axis}", trains=False)
+    result = matrix_times(emit, transpose(emit, v, order), weight)
+    return transpose(emit, result, [order.index(a) for a in range(v.rank)])

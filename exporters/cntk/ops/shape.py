@@ -1,0 +1,343 @@
+"""Operators that move elements and compute nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from exporters.cntk.emit import Emitter
+from exporters.cntk.functions import (
+    binary,
+    gather,
+    pad,
+    plus,
+    reshape,
+    select,
+    slices,
+    splice,
+    times,
+    transpose,
+)
+from exporters.cntk.net import Group, Size, Tensor, Variable
+from exporters.cntk.ops.table import OPS
+from exporters.constants import Constant
+from hub.errors import Refusal
+
+__all__ = ["counter", "picked", "reversed_axis"]
+
+
+def _spread(sizes: Sequence[Size]) -> list[int]:
+    return [size for size in sizes if isinstance(size, int)]
+
+
+def _batch_in(source: Tensor, shape: Sequence[Size], emit: Emitter) -> int:
+    """Where the batch of `source` is in a shape of the same elements: as many lie before and behind it."""
+    assert source.at is not None
+    before = np.prod(emit.fixed(source.shape[: source.at]), dtype=np.int64)
+    behind = np.prod(emit.fixed(source.shape[source.at + 1 :]), dtype=np.int64)
+    for at, size in enumerate(shape):
+        others = [*shape[:at], *shape[at + 1 :]]
+        if (size == source.size or not isinstance(size, int)) and all(isinstance(n, int) for n in others):
+            front = np.prod(_spread(shape[:at]), dtype=np.int64)
+            if front == before and np.prod(_spread(shape[at + 1 :]), dtype=np.int64) == behind:
+                return at
+    raise Refusal(
+        f"it makes {list(shape)} of {list(source.shape)}, which mixes the batch with other axes",
+        "CNTK computes sample by sample",
+    )
+
+
+def _reshaped(emit: Emitter, x: ir.Value) -> Tensor:
+    source, shape = emit.tensor(x), emit.result()
+    if source.at is None:
+        return Tensor(reshape(emit, source.variable, emit.fixed(shape)), None)
+    at = _batch_in(source, shape, emit)
+    return Tensor(reshape(emit, source.variable, [*shape[:at], *shape[at + 1 :]]), at, source.size)
+
+
+@OPS("Reshape")
+def reshape_(emit: Emitter, x: ir.Value, shape: ir.Value, *, allowzero: int) -> Tensor:
+    """C.reshape of each sample."""
+    return _reshaped(emit, x)
+
+
+@OPS("Flatten")
+def flatten(emit: Emitter, x: ir.Value, *, axis: int) -> Tensor:
+    """C.reshape of each sample."""
+    return _reshaped(emit, x)
+
+
+@OPS("Squeeze")
+def squeeze(emit: Emitter, x: ir.Value, axes: ir.Value | None) -> Tensor:
+    """C.reshape of each sample."""
+    return _reshaped(emit, x)
+
+
+@OPS("Unsqueeze")
+def unsqueeze(emit: Emitter, x: ir.Value, axes: ir.Value) -> Tensor:
+    """C.reshape of each sample."""
+    source = emit.tensor(x)
+    if source.at is None:
+        return _reshaped(emit, x)
+    rank = len(emit.result())
+    new = {a % rank for a in emit.ints(axes, "its axes")}
+    old = [axis for axis in range(rank) if axis not in new]
+    at = old[source.at]
+    shape: list[Size] = [1 if axis in new else source.shape[old.index(axis)] for axis in range(rank)]
+    return Tensor(reshape(emit, source.variable, [n for i, n in enumerate(shape) if i != at]), at, source.size)
+
+
+@OPS("Transpose")
+def transpose_(emit: Emitter, x: ir.Value, *, perm: list[int] | None) -> Tensor:
+    """C.transpose; where the batch alone moves, nothing."""
+    source = emit.tensor(x)
+    order = perm or list(reversed(range(source.rank)))
+    inner = [emit.axis(source, axis) for axis in order if axis != source.at]
+    at = None if source.at is None else order.index(source.at)
+    return Tensor(transpose(emit, source.variable, inner), at, source.size)
+
+
+@OPS("Expand")
+def expand(emit: Emitter, x: ir.Value, shape: ir.Value) -> Tensor:
+    """Copies along axes of size 1, by C.splice."""
+    source, target = emit.tensor(x), emit.result()
+    v = source.variable
+    if source.at is None:
+        sizes = emit.fixed(target)
+    else:
+        at = source.at + len(target) - source.rank
+        if target[at] != source.size and source.size != 1:
+            raise Refusal("it works along the batch", "CNTK computes sample by sample")
+        sizes = emit.fixed([*target[:at], *target[at + 1 :]])
+        source = Tensor(v, at, source.size)
+    v = reshape(emit, v, (*[1] * (len(sizes) - v.rank), *v.shape))
+    return Tensor(
+        _repeated(emit, v, [n if m == 1 else 1 for n, m in zip(sizes, v.shape, strict=True)]), source.at, source.size
+    )
+
+
+def _repeated(emit: Emitter, v: Variable, times_: Sequence[int]) -> Variable:
+    """Copies one behind the other, by axis."""
+    for axis, count in enumerate(times_):
+        if count > 1 and v.shape[axis] == 1 and count > 8:
+            ones = Constant.of(np.ones([count if a == axis else 1 for a in range(v.rank)], np.float32))
+            v = times(emit, v, emit.weight(ones, Group(emit.layer, "copies"), f"ones{axis}", trains=False))
+        elif count > 1:
+            v = splice(emit, [v] * count, axis)
+        elif count == 0:
+            raise Refusal("a tensor without elements")
+    return v
+
+
+@OPS("Tile")
+def tile(emit: Emitter, x: ir.Value, repeats: ir.Value) -> Tensor:
+    """Copies along axes, by C.splice."""
+    source = emit.tensor(x)
+    counts = emit.ints(repeats, "its repeats")
+    if source.at is not None and counts[source.at] != 1:
+        raise Refusal("it works along the batch", "CNTK computes sample by sample")
+    inner = [n for axis, n in enumerate(counts) if axis != source.at]
+    return emit.like(source, _repeated(emit, source.variable, inner))
+
+
+@OPS("Slice")
+def slice_(
+    emit: Emitter, x: ir.Value, starts: ir.Value, ends: ir.Value, axes: ir.Value | None, steps: ir.Value | None
+) -> Tensor:
+    """C.slice; backwards, a C.gather."""
+    source = emit.tensor(x)
+    first, last = emit.ints(starts, "where it starts"), emit.ints(ends, "where it ends")
+    along = list(range(len(first))) if axes is None else emit.ints(axes, "its axes")
+    by = [1] * len(first) if steps is None else emit.ints(steps, "its steps")
+    v = source.variable
+    for start, end, axis, step in zip(first, last, along, by, strict=True):
+        size = source.shape[axis % source.rank]
+        if axis % source.rank == source.at:
+            if step == 1 and start == 0 and end >= (1 << 31) - 1:
+                continue
+            raise Refusal("it works along the batch", "CNTK computes sample by sample")
+        begin, stop, stride = slice(start, end, step).indices(emit.fixed([size])[0])
+        indices = list(range(begin, stop, stride))
+        if not indices:
+            raise Refusal("a tensor without elements")
+        place = emit.axis(source, axis)
+        if stride > 0:
+            v = slices(emit, v, place, begin, indices[-1] + 1, stride)
+        else:
+            v = picked(emit, v, place, indices)
+    return emit.like(source, v)
+
+
+def picked(emit: Emitter, v: Variable, axis: int, indices: Sequence[int]) -> Variable:
+    """Entries of an axis by constant numbers."""
+    order = [axis, *(a for a in range(v.rank) if a != axis)]
+    wanted = Constant.of(np.array(indices, np.float32))
+    numbers = emit.weight(wanted, Group(emit.layer, "gather"), f"indices{axis}", trains=False)
+    moved = gather(emit, transpose(emit, v, order), numbers)
+    return transpose(emit, moved, [order.index(a) for a in range(v.rank)])
+
+
+def reversed_axis(emit: Emitter, v: Variable, axis: int) -> Variable:
+    """The axis backwards."""
+    return picked(emit, v, axis, list(range(emit.fixed([v.shape[axis]])[0]))[::-1])
+
+
+@OPS("Split", outputs=1 << 20)
+def split(emit: Emitter, x: ir.Value, sizes: ir.Value | None, *, axis: int, num_outputs: int | None) -> list[Tensor]:
+    """C.slice for each part."""
+    source = emit.tensor(x)
+    place = emit.axis(source, axis)
+    assert emit.node is not None
+    total = emit.fixed([source.shape[axis % source.rank]])[0]
+    count = len(emit.node.outputs)
+    chunk = -(-total // count)
+    parts = [chunk] * (count - 1) + [total - chunk * (count - 1)] if sizes is None else emit.ints(sizes, "its sizes")
+    ends = np.cumsum(parts)
+    if any(part <= 0 for part in parts):
+        raise Refusal("a tensor without elements")
+    return [
+        emit.like(source, slices(emit, source.variable, place, int(end) - part, int(end)))
+        for end, part in zip(ends, parts, strict=True)
+    ]
+
+
+@OPS("Gather")
+def gather_(emit: Emitter, data: ir.Value, indices: ir.Value, *, axis: int) -> Tensor:
+    """C.gather; of an axis of size n, -1 is n - 1."""
+    source, wanted = emit.tensor(data), emit.constant(indices)
+    place = emit.axis(source, axis)
+    v = source.variable
+    size = emit.fixed([v.shape[place]])[0]
+    if wanted is not None:
+        numbers = [int(i) % size for i in wanted.numpy().reshape(-1)]
+        if not numbers:
+            raise Refusal("a tensor without elements")
+        run = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        v = slices(emit, v, place, numbers[0], numbers[-1] + 1) if run else picked(emit, v, place, numbers)
+        v = reshape(emit, v, (*v.shape[:place], *wanted.shape, *v.shape[place + 1 :]))
+        at = source.at
+        if at is not None and axis % source.rank < at:
+            at += len(wanted.shape) - 1
+        return Tensor(v, at, source.size)
+    where = emit.tensor(indices)
+    if source.at is not None:
+        raise Refusal("both its data and its indices are computed")
+    if indices.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+        raise Refusal("indices of another type")
+    entries = where.variable
+    entries = select(emit, binary(emit, "Less", entries, 0.0), plus(emit, entries, float(size)), entries)
+    order = [place, *(a for a in range(v.rank) if a != place)]
+    moved = gather(emit, transpose(emit, v, order), entries)
+    count = entries.rank
+    back = [count + i for i in range(place)], list(range(count)), [count + i for i in range(place, v.rank - 1)]
+    result = transpose(emit, moved, [axis for part in back for axis in part])
+    return Tensor(result, None if where.at is None else place + where.at, where.size)
+
+
+def counter(emit: Emitter, v: Variable, axis: int) -> Variable:
+    """0, 1, 2, ... along an axis."""
+    count = emit.fixed([v.shape[axis]])[0]
+    numbers = np.arange(count, dtype=np.float32).reshape([count if a == axis else 1 for a in range(v.rank)])
+    return emit.weight(Constant.of(numbers), Group(emit.layer, "numbers"), "numbers", trains=False)
+
+
+@OPS("OneHot")
+def one_hot(emit: Emitter, indices: ir.Value, depth: ir.Value, values: ir.Value, *, axis: int) -> Tensor:
+    """Where the number of a class is the index."""
+    source = emit.tensor(indices)
+    count = int(emit.scalar(depth, "its depth"))
+    off, on = (float(n) for n in emit.given(values, "its values").numpy().reshape(-1))
+    rank = source.rank + 1
+    place = axis % rank
+    at = None if source.at is None else source.at + (place <= source.at)
+    inner = place - (at is not None and place > at)
+    v = source.variable
+    v = select(emit, binary(emit, "Less", v, 0.0), plus(emit, v, float(count)), v)
+    v = reshape(emit, v, (*v.shape[:inner], 1, *v.shape[inner:]))
+    numbers = np.arange(count, dtype=np.float32).reshape([count if a == inner else 1 for a in range(v.rank)])
+    classes = emit.weight(Constant.of(numbers), Group(emit.layer, "classes"), "numbers", trains=False)
+    hot = binary(emit, "Equal", v, classes)
+    if (off, on) != (0.0, 1.0):
+        hot = plus(emit, times(emit, hot, on - off), off)
+    return Tensor(hot, at, source.size)
+
+
+@OPS("Pad")
+def pad_(
+    emit: Emitter, x: ir.Value, pads: ir.Value, value: ir.Value | None, axes: ir.Value | None, *, mode: str
+) -> Tensor:
+    """C.pad; at an edge, copies by C.splice; negative, C.slice."""
+    source = emit.tensor(x)
+    given = emit.ints(pads, "its pads")
+    along = list(range(source.rank)) if axes is None else [a % source.rank for a in emit.ints(axes, "its axes")]
+    by_axis = dict(zip(along, zip(given[: len(along)], given[len(along) :], strict=True), strict=True))
+    if source.at is not None and by_axis.pop(source.at, (0, 0)) != (0, 0):
+        raise Refusal("it works along the batch", "CNTK computes sample by sample")
+    v = source.variable
+    ends = [(0, 0)] * v.rank
+    for axis, pair in by_axis.items():
+        ends[emit.axis(source, axis)] = pair
+    for place, (before, behind) in enumerate(ends):
+        size = emit.fixed([v.shape[place]])[0]
+        v = slices(emit, v, place, max(0, -before), size - max(0, -behind))
+    ends = [(max(0, before), max(0, behind)) for before, behind in ends]
+    if mode == "constant":
+        fill = 0.0 if value is None else emit.scalar(value, "its value")
+        return emit.like(source, pad(emit, v, ends, fill))
+    for place, (before, behind) in enumerate(ends):
+        if before or behind:
+            v = _continued(emit, v, place, before, behind, mode)
+    return emit.like(source, v)
+
+
+def _continued(emit: Emitter, v: Variable, axis: int, before: int, behind: int, mode: str) -> Variable:
+    """An axis with its edge, its reflection or itself around it."""
+    size = emit.fixed([v.shape[axis]])[0]
+    if mode == "reflect" and max(before, behind) < size:
+        return pad(emit, v, [(before, behind) if a == axis else (0, 0) for a in range(v.rank)], mode=1)
+    kinds = {"edge": "edge", "wrap": "wrap", "reflect": "reflect"}
+    if mode not in kinds:
+        raise Refusal(f"padding by {mode!r}")
+    order = np.pad(np.arange(size), (before, behind), mode=kinds[mode])  # type: ignore[call-overload]
+    return picked(emit, v, axis, [int(i) for i in order])
+
+
+@OPS("DepthToSpace")
+def depth_to_space(emit: Emitter, x: ir.Value, *, blocksize: int, mode: str) -> Tensor:
+    """C.reshape, C.transpose, C.reshape."""
+    source = emit.images(x, 2)
+    c, h, w = emit.fixed(source.variable.shape)
+    b, inner = blocksize, c // blocksize**2
+    if mode == "DCR":
+        v = reshape(emit, source.variable, (b, b, inner, h, w))
+        v = transpose(emit, v, (2, 3, 0, 4, 1))
+    else:
+        v = reshape(emit, source.variable, (inner, b, b, h, w))
+        v = transpose(emit, v, (0, 3, 1, 4, 2))
+    return emit.like(source, reshape(emit, v, (inner, h * b, w * b)))
+
+
+@OPS("SpaceToDepth")
+def space_to_depth(emit: Emitter, x: ir.Value, *, blocksize: int) -> Tensor:
+    """C.reshape, C.transpose, C.reshape."""
+    source = emit.images(x, 2)
+    c, h, w = emit.fixed(source.variable.shape)
+    b = blocksize
+    v = transpose(emit, reshape(emit, source.variable, (c, h // b, b, w // b, b)), (2, 4, 0, 1, 3))
+    return emit.like(source, reshape(emit, v, (c * b * b, h // b, w // b)))
+
+
+@OPS("Trilu")
+def trilu(emit: Emitter, x: ir.Value, k: ir.Value | None, *, upper: int) -> Tensor:
+    """C.element_select by a constant."""
+    source = emit.tensor(x)
+    rows, columns = emit.fixed(source.variable.shape[-2:]) if source.variable.rank > 1 else (0, 0)
+    if source.at is not None and source.at > source.rank - 3:
+        raise Refusal("it works along the batch", "CNTK computes sample by sample")
+    diagonal = 0 if k is None else int(emit.scalar(k, "its diagonal"))
+    keep = np.triu(np.ones((rows, columns), np.float32), diagonal)
+    keep = keep if upper else np.tril(np.ones((rows, columns), np.float32), diagonal)
+    mask = emit.weight(Constant.of(keep), Group(emit.layer, "triangle"), "mask", trains=False)
+    return emit.like(source, select(emit, mask, source.variable, 0.0))
