@@ -87,7 +87,7 @@ class _Writer:
         if owner is None:
             return self.leaf(name, arguments)
         if owner.op == BLOCK:
-            return self.write(self.network.results(owner)[index], arguments)
+            return self.write(self.network.result(owner, index), arguments)
         texts = [self.write(value, arguments) for value in owner.inputs]
         return f"{owner.op}({','.join([*texts, *self.attributes(owner)])})"
 
@@ -128,7 +128,7 @@ def expression(network: Network, block: Function) -> tuple[str, Match] | None:
     writer = _Writer(network)
     arguments = {placeholder: network.source(value) for placeholder, value in block.arguments}
     try:
-        text = writer.write(network.results(block)[0], arguments)
+        text = writer.write(network.result(block), arguments)
     except _Other:
         return None
     return text, Match(list(writer.inputs), writer.numbers, writer.axes)

@@ -7,7 +7,7 @@ can be looked through: `Network.source` leads from any name of a value to the fu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,13 @@ class Network:
     bound: dict[str, str] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     """Blocks that are not looked through, since one operator says each of them."""
+    known: dict[str, Ref] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, blocks: Iterable[str]) -> None:
+        """Look through these blocks no more."""
+        self.kept |= set(blocks)
+        self.known.clear()
 
     def source(self, name: str) -> Ref:
         """The function, or variable, behind the name of a value.
@@ -91,25 +98,32 @@ class Network:
         Raises:
             InvalidModel: there is nothing behind it.
         """
-        first, steps = name, 0
-        while True:
-            steps += 1
-            if steps > len(self.functions) + len(self.bound) + 1:
-                raise InvalidModel(f"the value {first[:80]!r} stands for itself")
-            if name in self.bound:
-                name = self.bound[name]
-                continue
-            owner, index = self.output(name)
-            if owner is None:
-                if name not in self.variables:
-                    raise InvalidModel(f"there is no value {name[:80]!r} in the model")
-                return Ref(name)
-            if owner.op == BLOCK and owner.uid not in self.kept:
-                name = self.results(owner)[index]
-            elif owner.op == COMBINE:
-                name = owner.inputs[index]
+        passed: dict[str, None] = {}
+        while name not in self.known:
+            if name in passed:
+                raise InvalidModel(f"the value {name[:80]!r} stands for itself")
+            passed[name] = None
+            following = self._behind(name)
+            if isinstance(following, Ref):
+                self.known[name] = following
             else:
-                return Ref(owner.uid, index)
+                name = following
+        found = self.known[name]
+        self.known.update(dict.fromkeys(passed, found))
+        return found
+
+    def _behind(self, name: str) -> str | Ref:
+        """What a value is, or the name of another one that it is."""
+        if name in self.bound:
+            return self.bound[name]
+        owner, index = self.output(name)
+        if owner is None:
+            if name not in self.variables:
+                raise InvalidModel(f"there is no value {name[:80]!r} in the model")
+            return Ref(name)
+        if owner.op == BLOCK and owner.uid not in self.kept:
+            return self.result(owner, index)
+        return owner.inputs[index] if owner.op == COMBINE else Ref(owner.uid, index)
 
     def output(self, name: str) -> tuple[Function | None, int]:
         """The function that gives a value, and the number of the output; (None, -1) for a variable."""
@@ -117,34 +131,35 @@ class Network:
         owner = self.functions.get(uid) if mark else None
         if owner is None:
             return None, -1
-        count = len(self.results(owner))
+        count = self.width(owner)
         if not number.isdecimal() or len(number) > 6 or int(number) >= count:
             raise InvalidModel(f"{owner.label!r} ({owner.kind}) has {count} outputs, {name[:80]!r} is none of them")
         return owner, int(number)
 
-    def results(self, owner: Function) -> list[str]:
-        """The names of the values that a function gives: for a block, inside of it."""
-        if owner.op == BLOCK:
-            inner = self.functions.get(owner.root)
-            if inner is None or inner is owner:
-                raise InvalidModel(
-                    f"the block {owner.label!r} ({owner.kind}) has no function {owner.root[:80]!r} inside"
-                )
-            return [f"{inner.uid}_Output_{i}" for i in range(self.width(inner))]
-        return [f"{owner.uid}_Output_{i}" for i in range(self.width(owner))]
+    def result(self, block: Function, index: int = 0) -> str:
+        """The name of the value inside of a block that it gives."""
+        return f"{self._inside(block).uid}_Output_{index}"
+
+    def _inside(self, block: Function) -> Function:
+        inner = self.functions.get(block.root)
+        if inner is None:
+            raise InvalidModel(f"the block {block.label!r} has no function {block.root[:80]!r} inside")
+        return inner
 
     def width(self, function: Function) -> int:
-        """How many values a function gives; one for a block is that of what is inside."""
-        for _ in range(len(self.functions) + 1):
-            if function.op == "UnpackSequence":
-                return 1 if function.attributes.get("sequenceUnpackSuppressMaskOutput") is True else 2
-            if function.op != BLOCK:
-                return {"TopK": 2, COMBINE: len(function.inputs)}.get(function.op, 1)
-            inner = self.functions.get(function.root)
-            if inner is None:
-                raise InvalidModel(f"the block {function.label!r} has no function {function.root[:80]!r} inside")
-            function = inner
-        raise InvalidModel(f"the block {function.label!r} is inside of itself")
+        """How many values a function gives; a block those of what is inside."""
+        passed: dict[str, None] = {}
+        while function.op == BLOCK and function.uid not in self.widths:
+            if function.uid in passed:
+                raise InvalidModel(f"the block {function.label!r} is inside of itself")
+            passed[function.uid] = None
+            function = self._inside(function)
+        count = self.widths.get(function.uid)
+        if count is None:
+            masked = function.attributes.get("sequenceUnpackSuppressMaskOutput") is True
+            count = {"TopK": 2, "UnpackSequence": 2 - masked, COMBINE: len(function.inputs)}.get(function.op, 1)
+        self.widths.update(dict.fromkeys([*passed, function.uid], count))
+        return count
 
 
 def parse(tree: Mapping[str, Any]) -> Network:

@@ -60,6 +60,7 @@ class Walker:
         self.layers = layers(network)
         self.recognise()
         self.names = _names(network, self.layers)
+        self.kinds = _kinds(network, self.layers)
         self.inside = False
         """Whether this is the body of a recurrence, where one step is said."""
 
@@ -69,7 +70,7 @@ class Walker:
             found = match(self.network, function) if function.op == BLOCK else None
             if found is not None:
                 self.forms[function.uid] = found
-        self.network.kept |= set(self.forms)
+        self.network.keep(self.forms)
 
     # -- what is wanted ------------------------------------------------------------------------------------
 
@@ -158,7 +159,8 @@ class Walker:
         """Say one function; what is refused, here or before it, is collected."""
         with self.blamed(function):
             said, attributes = self.bind(function)
-            with self.builder.layer(self.layers.get(function.uid, function.uid), function.kind):
+            layer = self.layers.get(function.uid, function.uid)
+            with self.builder.layer(layer, self.kinds.get(layer, function.kind)):
                 inputs = [self.value(ref) for ref in self.sources(function)]
                 if None in inputs:
                     return  # behind a refused function only its own attributes can be judged
@@ -166,7 +168,9 @@ class Walker:
                 context.check(inputs)
                 context.require(inputs_fit(said, len(inputs)), f"{len(inputs)} inputs do not fit")
                 result = said(context, *inputs, **attributes)
-            self.keep(function, list(result) if isinstance(result, list | tuple) else [result])
+            results = list(result) if isinstance(result, list | tuple) else [result]
+            context.check_results(results)
+            self.keep(function, results)
 
     def bind(self, function: Function) -> tuple[Said, dict[str, Any]]:
         """The function that says it, and its attributes as keywords."""
@@ -207,12 +211,13 @@ class Walker:
 
     def loop(self, functions: Sequence[Function], needed: set[str], roots: Sequence[Ref]) -> None:
         """Say functions that wait for each other: a recurrence over the steps of a sequence."""
+        before = len(self.refused)
         for function in functions:
             with self.blamed(function):
                 self.bind(function)
-        own = {function.uid for function in functions}
-        if any(layer in own for layer in (entry[1] for entry in self.refused)):
+        if len(self.refused) > before:
             return
+        own = {function.uid for function in functions}
         wanted = {ref for ref in roots if ref.uid in own}
         for uid in needed - own:
             wanted |= {ref for ref in self.sources(self.network.functions[uid]) if ref.uid in own and ref.index >= 0}
@@ -240,6 +245,12 @@ class Walker:
         with self.builder.layer(layer, "Output"):
             result = self.builder.output(value, name)
         result.metadata_props.update(value.metadata_props)
+
+
+def _kinds(network: Network, owners: Mapping[str, str]) -> dict[str, str]:
+    """What each layer is: a kind of block, or a primitive function."""
+    functions = sorted(network.functions.values(), key=lambda f: f.op == BLOCK)
+    return {owners[f.uid]: f.kind for f in functions if owners.get(f.uid) in (f.name, f.uid)}
 
 
 def _names(network: Network, owners: Mapping[str, str]) -> dict[Ref, list[str]]:

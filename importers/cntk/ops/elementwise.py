@@ -6,8 +6,6 @@ negative number is 0, and so is 1 / 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import onnx_ir as ir
 
 from importers.cntk.context import Context, Tensor
@@ -29,7 +27,7 @@ def unary(cntk: Context, x: Tensor) -> Tensor:
     return x.of(cntk.op(SAME[cntk.found.op], x))
 
 
-@function("NoOp", "Pass", "StopGradient", "LabelsToGraph")
+@function("NoOp", "Pass", "StopGradient")
 def same(cntk: Context, x: Tensor) -> Tensor:
     return x.of(cntk.op("Identity", x))
 
@@ -43,8 +41,13 @@ def dropout(cntk: Context, x: Tensor, *, dropoutRate: float = 0.0) -> Tensor:
 @function("Log")
 def log(cntk: Context, x: Tensor) -> Tensor:
     """Below 1e-37 it is -85.1."""
-    low = cntk.op("Less", x, cntk.constant(1e-37, "least", x))
-    return x.of(cntk.op("Where", low, cntk.constant(-85.1, "lowest", x), cntk.op("Log", x)))
+    return x.of(log_of(cntk, x.value))
+
+
+def log_of(cntk: Context, value: ir.Value) -> ir.Value:
+    """CNTK's logarithm."""
+    low = cntk.op("Less", value, cntk.constant(1e-37, "least", value))
+    return cntk.op("Where", low, cntk.constant(-85.1, "lowest", value), cntk.op("Log", value))
 
 
 @function("Sqrt")
@@ -145,8 +148,3 @@ def cast(cntk: Context, x: Tensor, *, newDataType: int) -> Tensor:
 def constant_like(cntk: Context, x: Tensor, *, fillValue: float = 0.0) -> Tensor:
     """One number everywhere, in the shape of the input."""
     return x.of(cntk.op("Expand", cntk.constant(fillValue, "value", x), cntk.op("Shape", x)))
-
-
-def total(cntk: Context, values: Sequence[ir.Value]) -> ir.Value:
-    """The sum of all values of one shape."""
-    return values[0] if len(values) == 1 else cntk.op("Sum", *values)

@@ -105,3 +105,23 @@ def unpooling(
     _, places = cntk.builder.ops("MaxPool", source, outputs=2, pads=around, kernel_shape=kernel, strides=steps)
     size = cntk.op("Shape", source)
     return back(cntk.op("MaxUnpool", value, places, size, pads=around, kernel_shape=kernel, strides=steps))
+
+
+@function("ROIPooling")
+def roi_pooling(
+    cntk: Context, x: Tensor, regions: Tensor, *, poolingType: int, roiOutputShape: Shape, spatialScale: float
+) -> Tensor:
+    """The maxima of regions, given for each item of the batch as x1, y1, x2, y2."""
+    if poolingType != MAX or x.dynamic != 1 or regions.dynamic != 1:
+        raise Refusal("only the maximum of regions of a batch is supported")
+    count, four = cntk.sizes(regions)
+    channels = cntk.sizes(x)[0]
+    cntk.require(four == 4 and len(roiOutputShape) == 2, f"regions of {four} numbers, to {tuple(roiOutputShape)}")
+    height, width = roiOutputShape[1], roiOutputShape[0]
+    batch = cntk.op("Squeeze", cntk.op("Shape", x, start=0, end=1), cntk.ints([0], "axes"))
+    items = cntk.cast(cntk.op("Range", cntk.ints(0, "first"), batch, cntk.ints(1, "step")), x)
+    items = cntk.op("Unsqueeze", items, cntk.ints([1, 2], "axes"))
+    items = cntk.op("Expand", items, cntk.ints([1, count, 1], "regions"))
+    rows = cntk.reshape(cntk.op("Concat", items, regions, axis=2), [-1, 5])
+    y = cntk.op("MaxRoiPool", x, rows, pooled_shape=[height, width], spatial_scale=float(spatialScale))
+    return x.of(cntk.reshape(y, [-1, count, channels, height, width]))

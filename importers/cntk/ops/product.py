@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -96,8 +95,3 @@ def cosine(cntk: Context, x: Tensor, y: Tensor) -> Tensor:
     dot = cntk.op("ReduceSum", cntk.op("Mul", a, b), axes, keepdims=0)
     lengths = cntk.op("Mul", cntk.op("ReduceL2", a, axes, keepdims=0), cntk.op("ReduceL2", b, axes, keepdims=0))
     return like.of(cntk.op("Div", dot, lengths))
-
-
-def volume(sizes: Sequence[int]) -> int:
-    """How many numbers a shape holds."""
-    return math.prod(sizes)

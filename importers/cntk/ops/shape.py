@@ -20,6 +20,9 @@ NEW = (1 << 31) - 4
 
 FIRST = Axis(0)
 
+MOST_AXES = 12
+"""Static axes that a value of CNTK has at most."""
+
 
 @function("Reshape")
 def reshape(
@@ -127,7 +130,7 @@ def splice(cntk: Context, *inputs: Tensor, axis: Axis) -> Tensor:
     rank = max(cntk.rank(x) for x in inputs)
     like = cntk.like(*inputs)
     index = rank if axis.index == NEW else axis.index if axis.index >= 0 else axis.index + rank
-    cntk.require(index >= 0, f"there is no static axis {axis.index} of {rank}")
+    cntk.require(0 <= index <= max(rank, MOST_AXES), f"there is no static axis {axis.index} of {rank}")
     rank = max(rank, index + 1)
     values = [_grown(cntk, x, like, rank, inputs) for x in inputs]
     return like.of(cntk.op("Concat", *values, axis=like.dynamic + rank - 1 - index))
