@@ -8,7 +8,8 @@ from typing import Any
 from exporters.cntk.names import plain
 from exporters.cntk.net import Variable
 from exporters.cntk.network import Network
-from hub.dnn import BATCH, LIMIT, OPERATORS, Array, Shape, Tree, write
+from hub.dnn import BATCH, OPERATORS, Array, Shape, Tree, write
+from hub.dnn.values import LIMIT
 
 __all__ = ["tree", "write_native"]
 
