@@ -7,8 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from hub import dnn
+from hub import dnn, runtimes
 from hub.dnn import BATCH, Array, Axis, Int, Shape
+
+MAKER = Path(__file__).parent / "fixtures" / "cntk" / "make_models.py"
+EVALUATOR = MAKER.with_name("evaluate.py")
+
+
+def cntk_python() -> Path:
+    """The Python 3.6 of the installed runtime."""
+    return runtimes.folder() / "cntk-python" / "bin" / "python"
+
 
 STEPS = Axis((1 << 31) - 1, "defaultDynamicAxis", True)
 NUMBERS = {name: number for number, name in dnn.OPERATORS.items()}

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import need_runtime
+from cntk_files import MAKER, cntk_python
 
 import hub
-from hub import dnn, runtimes
+from hub import dnn
 from importers.cntk.blocks import FORMS
 from importers.cntk.table import FUNCTIONS
-
-MAKER = Path(__file__).parent / "fixtures" / "cntk" / "make_models.py"
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,18 +23,6 @@ Arrays = dict[str, np.ndarray]
 def names() -> list[str]:
     """The cases of the maker, which only CNTK's Python can import: loops over names and all."""
     return sorted(json.loads((MAKER.parent / "cases.json").read_text("utf-8")))
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with all models and CNTK's own results."""
-    need_runtime("cntk-python")
-    folder = tmp_path_factory.mktemp("cntk")
-    python = runtimes.folder() / "cntk-python" / "bin" / "python"
-    done = subprocess.run([python, MAKER, folder], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads((folder / "failed.json").read_text()) == {}
-    return folder
 
 
 def arrays(file: Arrays, kind: str, batch: int) -> Arrays:
@@ -183,8 +169,7 @@ def test_primitives_that_python_does_not_make(op: str, made: Path, tmp_path: Pat
     expected = dict(np.load(made / f"{source}.npz"))
     feeds = {key: np.clip(np.abs(value) / 2, 0.05, 0.95) for key, value in arrays(expected, "in", 3).items()}
     np.savez(tmp_path / "in.npz", **feeds)
-    python = runtimes.folder() / "cntk-python" / "bin" / "python"
-    command = [python, "-c", EVALUATE, tmp_path / "m.dnn", tmp_path / "in.npz", tmp_path / "out.npy"]
+    command = [cntk_python(), "-c", EVALUATE, tmp_path / "m.dnn", tmp_path / "in.npz", tmp_path / "out.npy"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     (result,) = hub.load(tmp_path / "m.dnn").run(feeds).values()
     agree(result, np.load(tmp_path / "out.npy"), op)

@@ -275,7 +275,7 @@ WRONG: dict[str, tuple[Change, str]] = {
 
 
 def _padded(net: Net, amount: int) -> None:
-    function(net, "conv")["attributes"].update(autoPadding=[False], lowerPad=Shape((amount,)))
+    function(net, "conv")["attributes"].update(autoPadding=[False], lowerPad=Shape((amount, 0, 0)))
 
 
 def _replace(net: Net, uid: str, old: str, new: str) -> None:

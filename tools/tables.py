@@ -17,6 +17,8 @@ from exporters.torch.ops.table import OPS as TORCH_OPS
 from hub.formats import Format, all_formats
 from importers.caffe.layers import LAYERS as CAFFE_LAYERS
 from importers.caffe.net import DATA, DROPPED, LOSSES
+from importers.cntk.table import FUNCTIONS as CNTK_FUNCTIONS
+from importers.cntk.table import IGNORABLE
 from importers.keras.layers import LAYERS, OPERATIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -65,6 +67,33 @@ def caffe_layers() -> str:
     lines += [f"- {', '.join(sorted(DATA))}, Input: their blobs become inputs; labels are left out."]
     lines += [f"- {name} becomes {activation}." for name, activation in sorted(LOSSES.items())]
     lines += [f"- {', '.join(sorted(DROPPED))}, Silence: left out."]
+    return "\n".join(lines) + "\n"
+
+
+def cntk_functions() -> str:
+    """Primitive functions of CNTK with the attributes that each function names, and blocks."""
+    import importers.cntk.ops  # noqa: F401  (registers them)
+    from importers.cntk.blocks import FORMS
+
+    lines = [
+        "# CNTK functions",
+        "",
+        NOTE,
+        "",
+        "An attribute that is not listed is refused unless it cannot matter at inference "
+        f"({', '.join(f'`{name}`' for name in sorted(IGNORABLE))}). A function that is not listed is refused by name.",
+        "",
+        "| function | attributes | remarks |",
+        "| --- | --- | --- |",
+    ]
+    entries = sorted(CNTK_FUNCTIONS.items(), key=lambda item: item[0].lower())
+    lines += [f"| {name} | {_keywords(entry.function)} | {_remark(entry.function)} |" for name, entry in entries]
+    lines += ["", "## Blocks", ""]
+    lines += ["As one operator where their inside is what CNTK 2.7 puts there; any other is said function by function."]
+    lines += ["", "| block | as |", "| --- | --- |"]
+    for name in sorted(FORMS):
+        remarks = dict.fromkeys(_remark(known.function) for known in FORMS[name])
+        lines.append(f"| {name} | {' '.join(remarks)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -169,6 +198,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "keras-layers.md": keras_layers,
     "caffe-layers.md": caffe_layers,
     "caffe-ops.md": caffe_operators,
+    "cntk-functions.md": cntk_functions,
     "torch-ops.md": torch_operators,
     "formats.md": formats,
     "tolerances.md": tolerances,
