@@ -9,12 +9,13 @@ import argparse
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from exporters.torch.ops.table import OPS as TORCH_OPS
 from hub.formats import Format, all_formats
+from hub.optable import OpTable
 from importers.caffe.layers import LAYERS as CAFFE_LAYERS
 from importers.caffe.net import DATA, DROPPED, LOSSES
 from importers.cntk.table import FUNCTIONS as CNTK_FUNCTIONS
@@ -124,20 +125,33 @@ def caffe_operators() -> str:
     from exporters.caffe.ops.table import APPROXIMATE
     from exporters.caffe.ops.table import OPS as CAFFE_OPS
 
+    return _operators("Caffe", "layers of plain Caffe 1.0", CAFFE_OPS, APPROXIMATE)
+
+
+def cntk_operators() -> str:
+    """ONNX operators that the CNTK exporter can say, and how."""
+    import exporters.cntk.ops  # noqa: F401  (registers them)
+    from exporters.cntk.ops.table import APPROXIMATE
+    from exporters.cntk.ops.table import OPS as CNTK_OPS
+
+    return _operators("CNTK", "functions of CNTK 2.7", CNTK_OPS, APPROXIMATE)
+
+
+def _operators(target: str, words: str, table: OpTable, approximate: Mapping[str, str]) -> str:
     lines = [
-        "# ONNX operators in Caffe",
+        f"# ONNX operators in {target}",
         "",
         NOTE,
         "",
-        "In layers of plain Caffe 1.0, in float32. Exact means: up to the rounding of float32, for finite numbers. An "
+        f"In {words}, in float32. Exact means: up to the rounding of float32, for finite numbers. An "
         "attribute that is not listed is refused unless it has its default; an operator that is not listed is "
-        "refused by name. How ONNX's own cases fare in the real Caffe: [conformance](conformance.md).",
+        f"refused by name. How ONNX's own cases fare in the real {target}: [conformance](conformance.md).",
         "",
         "| operator | since | attributes | exact | how |",
         "| --- | ---: | --- | --- | --- |",
     ]
-    for entry in CAFFE_OPS:
-        exact = APPROXIMATE.get(entry.op, "yes")
+    for entry in table:
+        exact = approximate.get(entry.op, "yes")
         keywords, how = _keywords(entry.function), _remark(entry.function)
         lines.append(f"| {entry.op} | {entry.since} | {keywords} | {exact} | {how} |")
     return "\n".join(lines) + "\n"
@@ -198,6 +212,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "keras-layers.md": keras_layers,
     "caffe-layers.md": caffe_layers,
     "caffe-ops.md": caffe_operators,
+    "cntk-ops.md": cntk_operators,
     "cntk-functions.md": cntk_functions,
     "torch-ops.md": torch_operators,
     "formats.md": formats,
