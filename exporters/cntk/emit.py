@@ -16,6 +16,7 @@ from hub.errors import Refusal
 __all__ = ["SIZES_HINT", "Emitter"]
 
 SIZES_HINT = "give the sizes of the inputs: inputs=, --input"
+_ORDINALS = ("first", "second", "third")
 
 
 class Emitter(Walk[Tensor]):
@@ -32,6 +33,7 @@ class Emitter(Walk[Tensor]):
         self._weights: dict[Any, Variable] = {}
         self._groups: list[tuple[Group, Any]] = []
         self._tensors: dict[ir.Value, Tensor] = {}
+        self._apart: dict[tuple[Variable, int], Variable] = {}
         self._depth = 0
 
     @property
@@ -130,12 +132,42 @@ class Emitter(Walk[Tensor]):
         Raises:
             Refusal: it is another.
         """
-        tensor = self.tensor(x)
-        if tensor.at != 0:
-            raise Refusal("its first axis is not the batch")
+        tensor = self.apart(self.tensor(x), 0)
         if tensor.rank < 3 or (spatial is not None and tensor.rank != spatial + 2):
             raise Refusal(f"it works on {spatial} axes and its input has {tensor.rank}")
         return tensor
+
+    def apart(self, tensor: Tensor, axis: int) -> Tensor:
+        """A tensor whose batch is `axis`: of a whole tensor, C.to_batch.
+
+        Raises:
+            Refusal: its batch is another axis, or it has none.
+        """
+        if tensor.at == axis:
+            return tensor
+        if self.batch or tensor.at is not None or not 0 <= axis < tensor.rank:
+            raise Refusal(f"its {_ORDINALS[axis]} axis is not the batch")
+        from exporters.cntk.dynamic import to_batch
+        from exporters.cntk.functions import transpose
+
+        whole = tensor.variable
+        if (whole, axis) not in self._apart:
+            front = [axis, *(i for i in range(whole.rank) if i != axis)]
+            self._apart[whole, axis] = to_batch(self, transpose(self, whole, front))
+        return Tensor(self._apart[whole, axis], axis, whole.shape[axis])
+
+    def together(self, tensor: Tensor) -> Tensor:
+        """A tensor without a batch apart, which is what `apart` makes the same tensor of again."""
+        if tensor.at is None:
+            return tensor
+        from exporters.cntk.dynamic import unpack_batch
+        from exporters.cntk.functions import transpose
+
+        (size,) = self.fixed([tensor.size])
+        order = [*range(1, tensor.at + 1), 0, *range(tensor.at + 1, tensor.rank)]
+        whole = transpose(self, unpack_batch(self, tensor.variable, size), order)
+        self._apart[whole, tensor.at] = tensor.variable
+        return Tensor(whole, None)
 
     def aligned(self, *values: ir.Value) -> tuple[list[Variable], Callable[[Variable], Tensor]]:
         """Operands that are broadcast against each other, and how their result is a tensor again.
@@ -184,8 +216,10 @@ class Emitter(Walk[Tensor]):
             raise Refusal("a tensor without elements")
         function = Function(op, list(inputs), attributes)
         batch = any(v.batch for v in inputs)
+        sequence = next((v.sequence for v in inputs if v.sequence), "")
         function.outputs = [
-            Variable("output", tuple(shape), function=function, index=i, batch=batch) for i, shape in enumerate(shapes)
+            Variable("output", tuple(shape), function=function, index=i, batch=batch, sequence=sequence)
+            for i, shape in enumerate(shapes)
         ]
         self.functions.append(function)
         return function.outputs
@@ -200,15 +234,28 @@ class Emitter(Walk[Tensor]):
         defaults: Mapping[str, Any] | None = None,
     ) -> Variable:
         """A line of code. `body` adds the functions that CNTK makes of it; calls in it are no lines."""
+        return self.several(function, arguments, lambda: [body()], keywords, infix, defaults)[0]
+
+    def several(
+        self,
+        function: str,
+        arguments: Sequence[Any],
+        body: Callable[[], list[Variable]],
+        keywords: Mapping[str, Any] | None = None,
+        infix: str = "",
+        defaults: Mapping[str, Any] | None = None,
+    ) -> list[Variable]:
+        """A line of code with several results, of which the first has the name of the call."""
         self._depth += 1
         try:
-            result = body()
+            results = body()
         finally:
             self._depth -= 1
         if not self._depth:
             said = {name: value for name, value in (keywords or {}).items() if value is not None}
-            self.calls.append(Call(function, list(arguments), said, [result], self.layer, infix, dict(defaults or {})))
-        return result
+            made = list(results)
+            self.calls.append(Call(function, list(arguments), said, made, self.layer, infix, dict(defaults or {})))
+        return results
 
 
 def _identity(constant: Constant) -> Any:

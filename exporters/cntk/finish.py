@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from exporters.cntk.functions import alias
+from exporters.cntk.helpers import TRAINED
 from exporters.cntk.lower import Lowering
 from exporters.cntk.names import plain
 from exporters.cntk.net import Call, Function, Group, Variable
@@ -14,6 +15,7 @@ from exporters.codegen.names import Code, unique
 __all__ = ["finish"]
 
 ACTIVATIONS = frozenset(f"C.{name}" for name in "relu tanh sigmoid softplus softsign softmax elu exp selu".split())
+SUFFIXES = (*TRAINED, "mean", "variance")
 LAYERS = frozenset({"convolution", "convolution_transpose", "dense", "batch_normalization"})
 
 
@@ -22,10 +24,12 @@ def finish(emit: Lowering, outputs: Sequence[tuple[str, Variable]]) -> list[Vari
     taken: set[str] = {plain(v.name) for v in emit.inputs}
     ends: dict[Variable, str] = {}
     results = []
+    nameless = {v for call in emit.calls for v in call.results[1:]}
     for name, variable in outputs:
         own = plain(name)
         layer = next((layer for layer, exit_ in emit.exits.items() if exit_ is variable), None)
-        if variable.kind != "output" or variable in ends or (layer is not None and plain(layer) != own):
+        other = variable.kind != "output" or variable in ends or variable in nameless
+        if other or (layer is not None and plain(layer) != own):
             variable = alias(emit, variable)
         ends[variable] = unique(own, taken)
         results.append(variable)
@@ -100,7 +104,7 @@ def _name(emit: Lowering, ends: dict[Variable, str], taken: set[str]) -> None:
     keys: set[str] = set()
     named: set[Group] = set()
     for call in emit.calls:
-        own = next((exits[v] for v in call.results if v in exits), "")
+        own = exits.get(call.results[0], "")
         group = call.group
         if group is not None and group not in named:
             base = own or (f"{plain(group.layer)}.{group.role}" if group.layer else group.role)
@@ -108,15 +112,14 @@ def _name(emit: Lowering, ends: dict[Variable, str], taken: set[str]) -> None:
             named.add(group)
             own = own or unique(group.key, taken)
         call.name = own
-        for variable in call.results:
-            if variable.function is not None:
-                variable.function.name = own
+        if (function := call.results[0].function) is not None:
+            function.name = own
     _name_weights(emit, named, keys)
 
 
 def _name_weights(emit: Lowering, named: set[Group], keys: set[str]) -> None:
     """Groups that no call is named after have the names of their layers, their weights numbers where needed."""
-    full = {f"{key}.{suffix}" for key in keys for suffix in ("W", "b", "scale", "bias", "mean", "variance")}
+    full = {f"{key}.{suffix}" for key in keys for suffix in SUFFIXES}
     for function in emit.functions:
         for variable in function.inputs:
             group = variable.group

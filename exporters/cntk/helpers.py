@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from exporters.cntk.recurrent_helpers import RECURRENT
+
 __all__ = ["HELPERS", "NEEDS", "TRAINED"]
 
-TRAINED = ("W", "b", "scale", "bias", "weight")
+TRAINED = ("W", "R", "Rn", "b", "bn", "P", "scale", "bias", "weight")
 """The last part of the names of what training changes."""
 
 NEEDS = {
@@ -13,6 +15,9 @@ NEEDS = {
     "dense": ("complete",),
     "batch_normalization": ("complete",),
     "erf": ("sign",),
+    "lstm": ("complete", "gates", "unpack"),
+    "gru": ("complete", "gates", "unpack"),
+    "rnn": ("complete", "unpack"),
 }
 """Which functions use which others."""
 
@@ -124,4 +129,5 @@ HELPERS = {
         y = y * t + factor
     return C.element_times(sign(x), 1.0 - y * t * C.exp(-(x * x)), name=name)
 ''',
+    **RECURRENT,
 }

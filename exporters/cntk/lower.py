@@ -56,5 +56,7 @@ class Lowering(Emitter):
 
     def define(self, node: ir.Node, results: Sequence[Tensor]) -> None:
         """Keep what a node made, the last of which leaves its layer."""
+        if not self.batch:
+            results = [self.together(tensor) for tensor in results]
         super().define(node, results)
         self.exits[layer_of(node)] = results[0].variable

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from exporters.cntk.dynamic import step_axis
 from exporters.cntk.names import plain
-from exporters.cntk.net import Variable
+from exporters.cntk.net import Function, Variable
 from exporters.cntk.network import Network
-from hub.dnn import BATCH, OPERATORS, Array, Shape, Tree, write
+from hub.dnn import BATCH, OPERATORS, Array, Axis, Shape, Tree, write
 from hub.dnn.values import LIMIT
 
 __all__ = ["tree", "write_native"]
 
 NUMBERS = {name: number for number, name in OPERATORS.items()}
-KINDS = {"input": 0, "parameter": 2, "constant": 3}
+KINDS = {"input": 0, "parameter": 2, "constant": 3, "output": 4}
+"""What is computed behind its use, in a recurrence, is declared as well: a placeholder."""
 
 
 def write_native(path: Path, network: Network) -> None:
@@ -34,6 +37,7 @@ def tree(network: Network) -> Tree:
         if variable not in uids:
             uids[variable] = f"{variable.kind.capitalize()}{len(variables)}"
             variables.append(_variable(variable, uids[variable]))
+    variables += [_variable(variable, uids[variable]) for variable in _early(functions)]
     written = [_function(f.op, name, [uids[v] for v in f.inputs], f.attributes, f.name) for f, name in names.items()]
     root = uids[outputs[0]].partition("_Output_")[0]
     if len(outputs) > 1:
@@ -49,6 +53,16 @@ def tree(network: Network) -> Tree:
         "primitive_functions": written,
         **({"hub": said} if said else {}),
     }
+
+
+def _early(functions: Sequence[Function]) -> list[Variable]:
+    """What a function takes that one behind it computes."""
+    done: set[Function] = set()
+    early: dict[Variable, None] = {}
+    for function in functions:
+        early.update((v, None) for v in function.inputs if v.function is not None and v.function not in done)
+        done.add(function)
+    return list(early)
 
 
 def _function(op: str, uid: str, inputs: list[str], attributes: Any, name: str) -> Tree:
@@ -70,7 +84,7 @@ def _variable(variable: Variable, uid: str) -> Tree:
         "uid": uid,
         "kind": KINDS[variable.kind],
         "data_type": 1,
-        "dynamic_axis": [BATCH] if variable.kind == "input" and variable.batch else [],
+        "dynamic_axis": _dynamic(variable),
         "is_sparse": False,
         "needs_gradient": variable.kind == "parameter",
         "shape": _shape(variable),
@@ -79,6 +93,12 @@ def _variable(variable: Variable, uid: str) -> Tree:
     if variable.data is not None:
         made["value"] = Array(1, _shape(variable), variable.data.write)
     return made
+
+
+def _dynamic(variable: Variable) -> list[Axis]:
+    if variable.kind not in ("input", "output") or not variable.batch:
+        return []
+    return [*([step_axis(variable.sequence)] if variable.sequence else []), BATCH]
 
 
 def _shape(variable: Variable) -> Shape:

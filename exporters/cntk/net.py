@@ -33,6 +33,7 @@ class Variable:
     """A value of a sample: `shape` is in C order and without the batch.
 
     A parameter or a constant has its data, and is `suffix` of a group; one without a group is a plain number.
+    `sequence` is the name of the axis of its steps, where it is the value of one step.
     """
 
     kind: Literal["input", "parameter", "constant", "output"]
@@ -44,6 +45,7 @@ class Variable:
     function: Function | None = None
     index: int = 0
     batch: bool = True
+    sequence: str = ""
 
     @property
     def rank(self) -> int:

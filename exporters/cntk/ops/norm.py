@@ -34,9 +34,9 @@ def batch_normalization(
     """C.batch_normalization."""
     if training_mode:
         raise Refusal("it normalises by the batch")
-    source = emit.tensor(x)
-    if source.at != 0 or source.rank < 2:
-        raise Refusal("its first axis is not the batch")
+    source = emit.apart(emit.tensor(x), 0)
+    if source.rank < 2:
+        raise Refusal("it has no channels")
     names = ("its scale", "its bias", "its mean", "its variance")
     s, b, m, v = (emit.given(v, name) for v, name in zip((scale, bias, mean, variance), names, strict=True))
     return emit.like(source, layers.batch_normalization(emit, source.variable, s, b, m, v, epsilon))
