@@ -175,7 +175,10 @@ class Emitter(Walk[Tensor]):
         Axes meet from the last one on, as in ONNX; so the batch of one may only meet the batch of another,
         or nothing (an axis of size 1).
         """
-        tensors = [self.tensor(value) for value in values]
+        return self.matched([self.tensor(value) for value in values])
+
+    def matched(self, tensors: Sequence[Tensor]) -> tuple[list[Variable], Callable[[Variable], Tensor]]:
+        """The same for tensors."""
         rank = max(tensor.rank for tensor in tensors)
         places = {rank - t.rank + t.at for t in tensors if t.at is not None}
         if len(places) > 1:
