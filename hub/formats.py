@@ -120,7 +120,7 @@ def _is_hdf5(path: Path) -> bool:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
-CNTK_KEYS = frozenset(b"version type uid root name inputs primitive_functions state".split())
+CNTK_KEYS = frozenset(b"version type uid root name inputs primitive_functions state hub".split())
 
 
 def _is_cntk(path: Path) -> bool:

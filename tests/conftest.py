@@ -66,3 +66,19 @@ def fer_model() -> Path:
 def nsfw() -> tuple[Path, Path]:
     """open_nsfw, a thin ResNet-50 in Caffe: prototxt and caffemodel."""
     return packaged("nsfw", "deploy.prototxt"), packaged("nsfw", ".caffemodel")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with all small models of the real CNTK, and its own results."""
+    import json
+    import subprocess
+
+    from cntk_files import MAKER, cntk_python
+
+    need_runtime("cntk-python")
+    folder = tmp_path_factory.mktemp("cntk")
+    done = subprocess.run([cntk_python(), MAKER, folder], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((folder / "failed.json").read_text()) == {}
+    return folder

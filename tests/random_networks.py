@@ -19,6 +19,7 @@ import numpy.typing as npt
 from keras_cases import outputs_of, randomise
 
 import hub
+from parity.runners import find
 
 __all__ = ["Outcome", "compare", "random_model"]
 
@@ -472,7 +473,7 @@ class Outcome:
     degenerate: int = 0
     uncut: int = 0
     refused: str = ""
-    refused_by_caffe: str = ""
+    refused_by: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -520,11 +521,9 @@ def run_code(network: Any, arrays: Sequence[Array]) -> list[Array]:
     return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
 
 
-def run_caffe(model: hub.Model, folder: Path, arrays: Sequence[Array]) -> dict[str, Array]:
-    """The written files in the real Caffe."""
-    from parity.runners import caffe
-
-    runner = caffe.open(hub.save(model, folder / "net.prototxt")[0])
+def run_file(model: hub.Model, path: Path, runtime: str, arrays: Sequence[Array]) -> dict[str, Array]:
+    """The written files in the real runtime."""
+    runner = find(runtime).open(hub.save(model, path)[0])
     try:
         return runner.run(dict(zip((info.name for info in model.inputs), arrays, strict=True)))
     finally:
@@ -561,9 +560,7 @@ def cuts(model: Any, rng: np.random.Generator) -> list[tuple[str, Any]]:
 
 
 def compare(seed: int, folder: Path) -> Outcome:
-    """One random model through hub: run as ONNX, as generated PyTorch code, in Caffe, and cut at inner layers."""
-    from parity.runners import caffe
-
+    """One random model through hub: as ONNX, as PyTorch code, in Caffe, in CNTK, and cut at inner layers."""
     outcome = Outcome()
     model = random_model(seed)
     rng = np.random.default_rng(seed + 1)
@@ -596,16 +593,18 @@ def compare(seed: int, folder: Path) -> Outcome:
             loaded.outputs, expected, run_code(load_code(folder / "net.py", "net"), arrays), strict=True
         ):
             _note(outcome, f"torch {info.name}", e, g)
-    if caffe.available() is None:
+    for runtime, file in (("caffe", "net.prototxt"), ("cntk", "net.dnn")):
+        if find(runtime).available() is not None:
+            continue
         try:
-            through = run_caffe(loaded, folder, arrays)
+            through = run_file(loaded, folder / file, runtime, arrays)
         except hub.UnsupportedOps as error:
-            outcome.refused_by_caffe = str(error)
+            outcome.refused_by[runtime] = str(error)
         else:
             for info, e in zip(loaded.outputs, expected, strict=True):
-                _note(outcome, f"caffe {info.name}", e, through[info.name])
-            report = hub.check(loaded, folder / "net.prototxt", layers=True)
-            outcome.wrong += [f"caffe, layer {row.name}: {row.reason}" for row in report.mismatches]
+                _note(outcome, f"{runtime} {info.name}", e, through[info.name])
+            report = hub.check(loaded, folder / file, layers=True)
+            outcome.wrong += [f"{runtime}, layer {row.name}: {row.reason}" for row in report.mismatches]
     names = [x._keras_history.operation.name for x in model.inputs]
     for label, part in cuts(model, rng):
         try:

@@ -204,7 +204,8 @@ def test_formats_table() -> None:
     expected = {"keras", "tensorflow", "torch", "onnx", "caffe", "cntk", "mxnet", "coreml", "darknet"}
     assert expected <= set(rows)
     assert rows["keras"].read == rows["onnx"].read == rows["onnx"].write == rows["torch"].write == "yes"
-    assert rows["cntk"].read == "not yet"
+    assert rows["cntk"].read == "yes"
+    assert rows["mxnet"].read == "not yet"
     assert find("pytorch") is find("torch")
     assert find("tf") is find("tensorflow")
     assert ".keras" in str(hub.formats())
@@ -228,7 +229,7 @@ def test_content_decides_before_the_suffix(tmp_path: Path) -> None:
         ({"dst": "missing/out.onnx"}, hub.UsageError, "missing does not exist"),
         ({"dst": "."}, hub.HubError, "suffix|directory"),
         ({"to": "onxx"}, hub.UnknownFormat, "did you mean 'onnx'"),
-        ({"to": "cntk"}, hub.UnknownFormat, "cannot be written"),
+        ({"to": "mxnet"}, hub.UnknownFormat, "cannot be written"),
         ({"source": "mxnet"}, hub.UnknownFormat, "cannot be read"),
         ({"opsett": 13}, hub.UsageError, "opsett.*opset"),
         ({"opset": 99}, hub.UsageError, "opset=99"),

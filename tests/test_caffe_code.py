@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from caffe_out_nets import agrees, network, text_of
 from conftest import need_runtime
+from out_nets import agrees, network, text_of
 
 import hub
 from hub.builder import GraphBuilder

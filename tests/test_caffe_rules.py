@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from caffe_out_nets import Build, agrees, network
 from conftest import need_runtime
+from out_nets import Build, agrees, network
 
 import hub
 from exporters.rules import Applied

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caffe_out_nets import agrees
 from conftest import need, need_runtime
+from out_nets import agrees
 
 need("torch", "onnxscript")
 need_runtime("caffe")

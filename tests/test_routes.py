@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import need
+from conftest import need, need_runtime
 
 need("keras", "tensorflow", "torch", "safetensors")
+for runtime in ("caffe", "cntk", "cntk-python"):
+    need_runtime(runtime)
 
 import numpy as np  # noqa: E402
 from keras_cases import CASES, Case, agree, built, feeds, outputs_of  # noqa: E402
 
 import hub  # noqa: E402
+from parity.runners import find  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 Arrays = Sequence[np.ndarray[Any, Any]]
+Through = Callable[[hub.Model, Path, Arrays], list[np.ndarray[Any, Any]]]
 
 
 def through_onnx(model: hub.Model, folder: Path, feeds: Arrays) -> list[np.ndarray[Any, Any]]:
@@ -49,20 +53,26 @@ def through_torch(model: hub.Model, folder: Path, feeds: Arrays) -> list[np.ndar
     return [y.numpy() for y in (result if isinstance(result, tuple) else (result,))]
 
 
-def through_caffe(model: hub.Model, folder: Path, feeds: Arrays) -> list[np.ndarray[Any, Any]]:
-    """The written files, in the real Caffe; the runner translates layouts as the head of the file says."""
-    from parity.runners import caffe
+def through_runtime(name: str, file: str, to: str | None = None) -> Through:
+    """The written files, in the real runtime; the runner translates layouts as the file says."""
 
-    runner = caffe.open(hub.save(model, folder / "net.prototxt")[0])
-    try:
-        outputs = runner.run(dict(zip((info.name for info in model.inputs), feeds, strict=True)))
-    finally:
-        runner.close()
-    return [outputs[info.name] for info in model.outputs]
+    def through(model: hub.Model, folder: Path, feeds: Arrays) -> list[np.ndarray[Any, Any]]:
+        runner = find(name).open(hub.save(model, folder / file, to=to)[0])
+        try:
+            taken = {port.name for port in runner.inputs}
+            named = zip((info.name for info in model.inputs), feeds, strict=True)
+            outputs = runner.run({name: array for name, array in named if name in taken})
+        finally:
+            runner.close()
+        return [outputs[info.name] for info in model.outputs]
+
+    return through
 
 
-TARGETS: dict[str, Callable[[hub.Model, Path, Arrays], list[np.ndarray[Any, Any]]]] = {
-    "caffe": through_caffe,
+TARGETS: dict[str, Through] = {
+    "caffe": through_runtime("caffe", "net.prototxt"),
+    "cntk": through_runtime("cntk", "net.dnn"),
+    "cntk code": through_runtime("cntk", "net.py", "cntk"),
     "onnx": through_onnx,
     "torch": through_torch,
 }
@@ -71,12 +81,12 @@ REFUSED = {"torch": {"average pooling open sizes same": "SAME padding of a size 
 """Cases that a target refuses: name -> part of the message."""
 
 
-FIXED_SIZES = {"caffe"}
+FIXED_SIZES = {"caffe", "cntk", "cntk code"}
 """Targets that need all sizes but the batch to be known at conversion."""
 
 
 def test_every_target_that_is_written_is_here() -> None:
-    assert set(TARGETS) == {row.name for row in hub.formats().rows if row.write == "yes"}
+    assert {name.split()[0] for name in TARGETS} == {row.name for row in hub.formats().rows if row.write == "yes"}
 
 
 @pytest.mark.parametrize("target", TARGETS)

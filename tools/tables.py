@@ -9,14 +9,17 @@ import argparse
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from exporters.torch.ops.table import OPS as TORCH_OPS
 from hub.formats import Format, all_formats
+from hub.optable import OpTable
 from importers.caffe.layers import LAYERS as CAFFE_LAYERS
 from importers.caffe.net import DATA, DROPPED, LOSSES
+from importers.cntk.table import FUNCTIONS as CNTK_FUNCTIONS
+from importers.cntk.table import IGNORABLE
 from importers.keras.layers import LAYERS, OPERATIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -68,6 +71,33 @@ def caffe_layers() -> str:
     return "\n".join(lines) + "\n"
 
 
+def cntk_functions() -> str:
+    """Primitive functions of CNTK with the attributes that each function names, and blocks."""
+    import importers.cntk.ops  # noqa: F401  (registers them)
+    from importers.cntk.blocks import FORMS
+
+    lines = [
+        "# CNTK functions",
+        "",
+        NOTE,
+        "",
+        "An attribute that is not listed is refused unless it cannot matter at inference "
+        f"({', '.join(f'`{name}`' for name in sorted(IGNORABLE))}). A function that is not listed is refused by name.",
+        "",
+        "| function | attributes | remarks |",
+        "| --- | --- | --- |",
+    ]
+    entries = sorted(CNTK_FUNCTIONS.items(), key=lambda item: item[0].lower())
+    lines += [f"| {name} | {_keywords(entry.function)} | {_remark(entry.function)} |" for name, entry in entries]
+    lines += ["", "## Blocks", ""]
+    lines += ["As one operator where their inside is what CNTK 2.7 puts there; any other is said function by function."]
+    lines += ["", "| block | as |", "| --- | --- |"]
+    for name in sorted(FORMS):
+        remarks = dict.fromkeys(_remark(known.function) for known in FORMS[name])
+        lines.append(f"| {name} | {' '.join(remarks)} |")
+    return "\n".join(lines) + "\n"
+
+
 def torch_operators() -> str:
     """ONNX operators that the PyTorch exporter can say."""
     import exporters.torch.ops  # noqa: F401  (registers them)
@@ -95,20 +125,33 @@ def caffe_operators() -> str:
     from exporters.caffe.ops.table import APPROXIMATE
     from exporters.caffe.ops.table import OPS as CAFFE_OPS
 
+    return _operators("Caffe", "layers of plain Caffe 1.0", CAFFE_OPS, APPROXIMATE)
+
+
+def cntk_operators() -> str:
+    """ONNX operators that the CNTK exporter can say, and how."""
+    import exporters.cntk.ops  # noqa: F401  (registers them)
+    from exporters.cntk.ops.table import APPROXIMATE
+    from exporters.cntk.ops.table import OPS as CNTK_OPS
+
+    return _operators("CNTK", "functions of CNTK 2.7", CNTK_OPS, APPROXIMATE)
+
+
+def _operators(target: str, words: str, table: OpTable, approximate: Mapping[str, str]) -> str:
     lines = [
-        "# ONNX operators in Caffe",
+        f"# ONNX operators in {target}",
         "",
         NOTE,
         "",
-        "In layers of plain Caffe 1.0, in float32. Exact means: up to the rounding of float32, for finite numbers. An "
+        f"In {words}, in float32. Exact means: up to the rounding of float32, for finite numbers. An "
         "attribute that is not listed is refused unless it has its default; an operator that is not listed is "
-        "refused by name. How ONNX's own cases fare in the real Caffe: [conformance](conformance.md).",
+        f"refused by name. How ONNX's own cases fare in the real {target}: [conformance](conformance.md).",
         "",
         "| operator | since | attributes | exact | how |",
         "| --- | ---: | --- | --- | --- |",
     ]
-    for entry in CAFFE_OPS:
-        exact = APPROXIMATE.get(entry.op, "yes")
+    for entry in table:
+        exact = approximate.get(entry.op, "yes")
         keywords, how = _keywords(entry.function), _remark(entry.function)
         lines.append(f"| {entry.op} | {entry.since} | {keywords} | {exact} | {how} |")
     return "\n".join(lines) + "\n"
@@ -169,6 +212,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "keras-layers.md": keras_layers,
     "caffe-layers.md": caffe_layers,
     "caffe-ops.md": caffe_operators,
+    "cntk-ops.md": cntk_operators,
+    "cntk-functions.md": cntk_functions,
     "torch-ops.md": torch_operators,
     "formats.md": formats,
     "tolerances.md": tolerances,

@@ -100,6 +100,7 @@ def _name(emit: Lowering, ends: dict[Variable, str], taken: set[str]) -> None:
         call = next((c for c in emit.calls if variable in c.results), None)
         if variable not in exits and variable.kind == "output" and call is not None and call.layer == layer:
             exits[variable] = unique(plain(layer), taken)
+            emit.named[variable] = layer
     keys: set[str] = set()
     named: set[Group] = set()
     for call in emit.calls:

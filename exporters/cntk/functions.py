@@ -215,12 +215,17 @@ def splice(emit: Emitter, xs: Sequence[Variable], axis: int) -> Variable:
 
 
 def slices(emit: Emitter, x: Variable, axis: int, start: int, end: int, step: int = 1) -> Variable:
-    """x[..., start:end:step, ...] with 0 <= start < end <= size and step > 0; nothing if that is all."""
+    """x[..., start:end:step, ...] with 0 <= start < end <= size; nothing if that is all.
+
+    With a negative step it runs from the last, end - 1, down to `start`.
+    """
     size = emit.fixed([x.shape[axis]])[0]
+    if -(-(end - start) // abs(step)) == 1:  # CNTK takes no step without a second entry
+        start, end, step = (start, start + 1, 1) if step > 0 else (end - 1, end, 1)
     if (start, end, step) == (0, size, 1):
         return x
     shape = list(x.shape)
-    shape[axis] = -(-(end - start) // step)
+    shape[axis] = -(-(end - start) // abs(step))
     attributes: dict[str, Any] = {
         "axis": static(axis, x.rank),
         "beginIndex": Int(start),

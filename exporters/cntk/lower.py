@@ -23,6 +23,7 @@ class Lowering(Emitter):
     def __init__(self, model: ir.Model, batch: bool) -> None:
         super().__init__(model, batch)
         self.inputs: list[Variable] = []
+        self.named: dict[Variable, str] = {}
 
     def enter(self, value: ir.Value) -> Tensor:
         """The variable of an input: its batch is its first open axis, or its first axis."""

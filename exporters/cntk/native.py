@@ -11,6 +11,7 @@ from exporters.cntk.names import plain
 from exporters.cntk.net import Function, Variable
 from exporters.cntk.network import Network
 from hub.dnn import BATCH, OPERATORS, Array, Axis, Shape, Tree, write
+from hub.dnn.values import LIMIT
 
 __all__ = ["tree", "write_native"]
 
@@ -21,7 +22,7 @@ KINDS = {"input": 0, "parameter": 2, "constant": 3, "output": 4}
 
 def write_native(path: Path, network: Network) -> None:
     """Write a model file, weight by weight."""
-    write(path, tree(network))
+    write(path, tree(network), limit=LIMIT)
 
 
 def tree(network: Network) -> Tree:

@@ -27,7 +27,7 @@ class Network:
 
     def interface(self) -> str:
         """What a program needs to feed it in the source's form, as JSON; nothing where that is its own form."""
-        ports: dict[str, Any] = {"inputs": {}, "outputs": {}}
+        ports: dict[str, Any] = {"inputs": {}, "outputs": {}, "layers": {}}
         for kind, name, value, tensor in self._ports():
             entry: dict[str, Any] = {}
             if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
@@ -36,7 +36,12 @@ class Network:
                 entry["perm"] = _to_front(tensor) if kind == "inputs" else _from_front(tensor)
             if entry:
                 ports[kind][name] = {"shape": list(tensor.shape), **entry}
-        return json.dumps(ports) if ports["inputs"] or ports["outputs"] else ""
+        for layer, variable in self.emit.exits.items():
+            name = variable.function.name if variable.function is not None else ""
+            if name and self.emit.named.get(variable) == layer and name != layer:
+                ports["layers"][name] = {"holds": layer}
+        said = {kind: entries for kind, entries in ports.items() if entries}
+        return json.dumps(said) if said else ""
 
     def changes(self) -> list[str]:
         """The same, a sentence each."""

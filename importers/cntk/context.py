@@ -88,6 +88,12 @@ class Context:
         if self.inside and self.found.op in SEQUENTIAL:
             raise Refusal("it needs all steps of a sequence, inside of a recurrence")
 
+    def check_results(self, results: Sequence[Any]) -> None:
+        """InvalidModel where a result has no numbers, which CNTK has no form for."""
+        for x in results:
+            if isinstance(x, Tensor) and x.value.shape is not None:
+                self.require(0 not in self.shape(x), f"it gives the shape {self.shape(x)}, without numbers")
+
     # -- emitting ------------------------------------------------------------------------------------------
 
     def op(self, op_type: str, *inputs: ir.Value | Tensor | None, **attributes: Any) -> ir.Value:

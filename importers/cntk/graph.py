@@ -60,6 +60,7 @@ class Walker:
         self.layers = layers(network)
         self.recognise()
         self.names = _names(network, self.layers)
+        self.kinds = _kinds(network, self.layers)
         self.inside = False
         """Whether this is the body of a recurrence, where one step is said."""
 
@@ -158,7 +159,8 @@ class Walker:
         """Say one function; what is refused, here or before it, is collected."""
         with self.blamed(function):
             said, attributes = self.bind(function)
-            with self.builder.layer(self.layers.get(function.uid, function.uid), function.kind):
+            layer = self.layers.get(function.uid, function.uid)
+            with self.builder.layer(layer, self.kinds.get(layer, function.kind)):
                 inputs = [self.value(ref) for ref in self.sources(function)]
                 if None in inputs:
                     return  # behind a refused function only its own attributes can be judged
@@ -166,7 +168,9 @@ class Walker:
                 context.check(inputs)
                 context.require(inputs_fit(said, len(inputs)), f"{len(inputs)} inputs do not fit")
                 result = said(context, *inputs, **attributes)
-            self.keep(function, list(result) if isinstance(result, list | tuple) else [result])
+            results = list(result) if isinstance(result, list | tuple) else [result]
+            context.check_results(results)
+            self.keep(function, results)
 
     def bind(self, function: Function) -> tuple[Said, dict[str, Any]]:
         """The function that says it, and its attributes as keywords."""
@@ -241,6 +245,12 @@ class Walker:
         with self.builder.layer(layer, "Output"):
             result = self.builder.output(value, name)
         result.metadata_props.update(value.metadata_props)
+
+
+def _kinds(network: Network, owners: Mapping[str, str]) -> dict[str, str]:
+    """What each layer is: a kind of block, or a primitive function."""
+    functions = sorted(network.functions.values(), key=lambda f: f.op == BLOCK)
+    return {owners[f.uid]: f.kind for f in functions if owners.get(f.uid) in (f.name, f.uid)}
 
 
 def _names(network: Network, owners: Mapping[str, str]) -> dict[Ref, list[str]]:

@@ -50,7 +50,8 @@ class Loop:
         if self._cell(layer, inputs, wanted):
             return
         body = main.inner(f"{layer}/body")
-        with main.layer(layer, self.delays[0].op):
+        kind = self.walker.kinds.get(layer, self.delays[0].op)
+        with main.layer(layer, kind):
             firsts = {delay.uid: self._first(delay, inputs) for delay in self.delays}
         states = {
             delay.uid: [_declared(body, firsts[delay.uid]) for _ in range(_offset(delay))] for delay in self.delays
@@ -65,7 +66,7 @@ class Loop:
             opset_imports={"": OPSET},
         )
         begin = [value for uid, group in states.items() for value in [firsts[uid]] * len(group)]
-        scan = self._scan(graph, layer, begin, [tensor.value for tensor in inputs.values()], len(results))
+        scan = self._scan(graph, layer, kind, begin, [tensor.value for tensor in inputs.values()], len(results))
         for ref, value in zip(wanted, scan.outputs[len(new) :], strict=True):
             self.walker.keep_at(ref, Tensor(value, True, self.sequence))
 
@@ -78,7 +79,7 @@ class Loop:
         if not isinstance(x, Tensor) or x.sequence != self.sequence or not x.batch:
             return False
         context = Context(self.walker.builder, cell.states[0], self.network, self.walker.warnings)
-        with self.walker.builder.layer(layer, cell.op):
+        with self.walker.builder.layer(layer, self.walker.kinds.get(layer, cell.op)):
             firsts = [None if self._is_zero(state) else self._first(state, inputs) for state in cell.states]
             result = cells.emit(context, cell, x, firsts)
         if result is not None:
@@ -107,9 +108,11 @@ class Loop:
         """What the recurrence takes from outside."""
         found: dict[Ref, Tensor | None] = {}
         for function in self.functions.values():
+            layer = self.walker.layers.get(function.uid, function.uid)
             for ref in self.walker.sources(function):
                 if ref.uid not in self.functions:
-                    tensor = self.walker.value(ref)
+                    with self.walker.builder.layer(layer, function.kind):
+                        tensor = self.walker.value(ref)
                     if tensor is not None and not isinstance(tensor, Tensor):
                         raise Refusal("a recurrence over places of steps")
                     found[ref] = tensor
@@ -216,7 +219,13 @@ class Loop:
             raise Refusal(f"the state of {delay.label!r} has the shape {expected}, after a step {found}")
 
     def _scan(
-        self, graph: ir.Graph, layer: str, begin: Sequence[ir.Value], inputs: Sequence[ir.Value], results: int
+        self,
+        graph: ir.Graph,
+        layer: str,
+        kind: str,
+        begin: Sequence[ir.Value],
+        inputs: Sequence[ir.Value],
+        results: int,
     ) -> ir.Node:
         back = int(self.delays[0].op == "FutureValue")
         attributes = [
@@ -238,7 +247,7 @@ class Loop:
                 steps = inputs[0].shape
                 sizes[1:1] = [steps[1] if steps is not None else ir.SymbolicDim(None)]
             outputs.append(ir.Value(name=name, type=inner.type, shape=ir.Shape(sizes)))
-        metadata = {LAYER: layer, SOURCE_OP: self.delays[0].op}
+        metadata = {LAYER: layer, SOURCE_OP: kind}
         node = ir.Node("", "Scan", [*begin, *inputs], attributes, outputs=outputs, name=label, metadata_props=metadata)
         builder.nodes.append(node)
         return node

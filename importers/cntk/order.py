@@ -61,6 +61,18 @@ def layers(network: Network) -> dict[str, str]:
                 if function.op == BLOCK:
                     deeper.append((own or name, function.uid, function.root))
         levels = deeper
+    aliases = _aliases(network)
+    return {uid: aliases.get(layer, layer) for uid, layer in found.items()}
+
+
+def _aliases(network: Network) -> dict[str, str]:
+    """Functions without a name to which a NoOp gives one, as the library does for recurrences."""
+    found: dict[str, str] = {}
+    for function in network.functions.values():
+        if function.op == "NoOp" and function.name and len(function.inputs) == 1:
+            owner, _ = network.output(function.inputs[0])
+            if owner is not None and not owner.name:
+                found.setdefault(owner.uid, function.name)
     return found
 
 

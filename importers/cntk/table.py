@@ -62,7 +62,13 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "fillValue": NUMBER, "dropoutRate": NUMBER, "spatialScale": NUMBER, "paddingConstantValue": NUMBER,
     "sequenceUnpackPaddingValue": NUMBER,
 }  # fmt: skip
-"""The types of attributes; of those that are not listed any."""
+"""The types of attributes; one that is not listed is not named by any function."""
+
+ITEMS: dict[str, type] = {
+    "axisVec": Axis, "newDynamicAxes": Axis, "autoPadding": bool, "sharing": bool, "beginIndexVec": int,
+    "endIndexVec": int, "sliceStridesVec": int, "paddingHead": int, "paddingFoot": int, "offset": int,
+}  # fmt: skip
+"""The types of what is in lists."""
 
 
 def function(*names: str, **harmless: Any) -> Callable[[Said], Said]:
@@ -92,6 +98,9 @@ def bind(found: Function) -> tuple[Said, dict[str, Any]]:
         kind = TYPES.get(key)
         if kind is not None and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
             raise InvalidModel(f"{found.label!r} ({found.kind}): its {key} is of type {type(value).__name__}")
+        item = ITEMS.get(key)
+        if item is not None and isinstance(value, list) and not all(isinstance(one, item) for one in value):
+            raise InvalidModel(f"{found.label!r} ({found.kind}): its {key} are not of type {item.__name__}")
     return entry.function, bind_attributes(entry.function, dict(found.attributes), entry.harmless, IGNORABLE)
 
 

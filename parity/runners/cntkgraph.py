@@ -9,6 +9,9 @@ from parity.runners.cntktree import BLOCK, COMBINE, Functions, op_of
 
 __all__ = ["Graph"]
 
+_OWN = frozenset("_ELU _static_axes_subop _batch_axes_subop _sequence_axes_subop".split())
+"""Names that CNTK itself gives to functions inside of its blocks."""
+
 _PASSING = frozenset("Reshape TransposeAxes Squeeze Flatten NoOp Pass StopGradient Dropout".split())
 """Functions that change no number, or only where it is."""
 _MOVING = frozenset("Reshape TransposeAxes Squeeze Flatten".split())
@@ -60,7 +63,7 @@ class Graph(Functions):
         """By name the op and the value. Of functions of one name it is the one that the others lead to."""
         candidates: dict[str, list[Tree]] = {}
         for function in self._functions.values():
-            if function.get("name") and function["op"] != COMBINE:
+            if function.get("name") and function["name"] not in _OWN and function["op"] != COMBINE:
                 candidates.setdefault(function["name"], []).append(function)
         named = {}
         for name, functions in candidates.items():

@@ -83,9 +83,9 @@ def file_target(runtime: str, name: str, approximate: tuple[str, ...], to: str |
             with folder:
                 runner = find(runtime).open(path)
                 try:
-                    ports = [port.name for port in runner.inputs]
-                    feeds = {port: np.asarray(value) for port, value in zip(ports, inputs, strict=True)}
-                    outputs = runner.run(feeds)
+                    taken = {port.name for port in runner.inputs}  # in an order of its own, and what is used
+                    named = {info.name: np.asarray(v) for info, v in zip(model.inputs, inputs, strict=True)}
+                    outputs = runner.run({name: value for name, value in named.items() if name in taken})
                 finally:
                     runner.close()
             return list(outputs.values())

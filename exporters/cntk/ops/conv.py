@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from exporters.cntk import layers
 from exporters.cntk.emit import Emitter
+from exporters.cntk.functions import reshape
 from exporters.cntk.net import Tensor
 from exporters.cntk.ops.table import OPS
 from exporters.constants import Array, Constant
@@ -63,12 +64,21 @@ def conv(
         raise Refusal(f"a kernel of {kernel.shape[1]} channels in {group} groups on an input of {source.shape[1]}")
     bias = None if b is None else emit.given(b, "its bias")
     kernel = spread(kernel, dilations or [1] * count)
-    result = layers.convolution(emit, source.variable, kernel, bias, strides or [1] * count, ends, group)
-    return emit.like(source, result)
+    stride, v = strides or [1] * count, source.variable
+    if group == 1 or count == 2:
+        return emit.like(source, layers.convolution(emit, v, kernel, bias, stride, ends, group))
+    # On a CPU, CNTK groups along two axes only.
+    if count > 2:
+        return emit.like(source, layers.convolution(emit, v, _blocks(kernel, group), bias, stride, ends, 1))
+    shape = (*kernel.shape[:2], 1, kernel.shape[2])
+    flat = kernel.viewed(lambda array: array.reshape(shape), shape, f"reshape{shape}")
+    v = reshape(emit, v, (v.shape[0], 1, v.shape[1]))
+    v = layers.convolution(emit, v, flat, bias, [1, *stride], [(0, 0), *ends], group)
+    return emit.like(source, reshape(emit, v, (v.shape[0], v.shape[2])))
 
 
 def _blocks(kernel: Constant, groups: int) -> Constant:
-    """The kernel (in, out / groups, ...) of a grouped transposed convolution as one of all channels."""
+    """The kernel of a grouped convolution, either way, as one of all channels: zeros between the groups."""
     if groups == 1:
         return kernel
     inside, outside = kernel.shape[0] // groups, kernel.shape[1]

@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.cntk.emit import Emitter
-from exporters.cntk.functions import arg_reduce, matrix_times, reduce, reshape, times, transpose, unary
-from exporters.cntk.net import Group, Tensor, Variable
+from exporters.cntk.functions import arg_reduce, matrix_times, minus, reduce, reshape, times, transpose, unary
+from exporters.cntk.net import Group, Tensor, Variable, number
+from exporters.cntk.ops.shape import reversed_axis
 from exporters.cntk.ops.table import OPS
 from exporters.constants import Constant
-from hub.errors import Refusal
 
 __all__: list[str] = []
 
@@ -71,11 +71,13 @@ for _name, _parts in {
 
 
 def _arg(emit: Emitter, x: ir.Value, operation: str, axis: int, keepdims: int, select_last_index: int) -> Tensor:
-    if select_last_index:
-        raise Refusal("the last of equal ones")
     source = emit.tensor(x)
-    place = emit.axis(source, axis)
-    result = arg_reduce(emit, source.variable, operation, place)
+    place, v = emit.axis(source, axis), source.variable
+    if select_last_index:  # the first one from behind
+        size = emit.fixed([v.shape[place]])[0]
+        result = minus(emit, number(size - 1), arg_reduce(emit, reversed_axis(emit, v, place), operation, place))
+    else:
+        result = arg_reduce(emit, v, operation, place)
     if keepdims:
         return emit.like(source, result)
     shape = [size for i, size in enumerate(result.shape) if i != place]

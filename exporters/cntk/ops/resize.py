@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from exporters.cntk.emit import Emitter
-from exporters.cntk.functions import matrix_times, transpose
-from exporters.cntk.net import Group, Tensor, Variable
-from exporters.cntk.ops.shape import picked
+from exporters.cntk.net import Tensor
+from exporters.cntk.ops.shape import along, picked
 from exporters.cntk.ops.table import OPS
-from exporters.constants import Array, Constant
 from exporters.resizing import axis_matrices, picks_of
 from hub.errors import Refusal
 
@@ -51,14 +48,5 @@ def resize(
     for axis, matrix in reversed(axis_matrices(emit, scales, source.shape, axes, options).items()):
         place = emit.axis(source, axis)
         picks = picks_of(matrix)
-        v = picked(emit, v, place, picks) if picks is not None else _along(emit, v, place, matrix)
+        v = picked(emit, v, place, picks) if picks is not None else along(emit, v, place, matrix, "resize")
     return emit.like(source, v)
-
-
-def _along(emit: Emitter, v: Variable, axis: int, matrix: Array) -> Variable:
-    """The product of an axis with a matrix (new, old)."""
-    order = [*(a for a in range(v.rank) if a != axis), axis]
-    columns = Constant.of(np.ascontiguousarray(matrix.T, np.float32))
-    weight = emit.weight(columns, Group(emit.layer, "resize"), f"matrix{axis}", trains=False)
-    result = matrix_times(emit, transpose(emit, v, order), weight)
-    return transpose(emit, result, [order.index(a) for a in range(v.rank)])

@@ -11,6 +11,7 @@ from exporters.cntk.emit import Emitter
 from exporters.cntk.functions import (
     binary,
     gather,
+    matrix_times,
     pad,
     plus,
     reshape,
@@ -22,10 +23,10 @@ from exporters.cntk.functions import (
 )
 from exporters.cntk.net import Group, Size, Tensor, Variable
 from exporters.cntk.ops.table import OPS
-from exporters.constants import Constant
+from exporters.constants import Array, Constant
 from hub.errors import Refusal
 
-__all__ = ["counter", "picked", "reversed_axis"]
+__all__ = ["along", "counter", "picked", "reversed_axis"]
 
 
 def _spread(sizes: Sequence[Size]) -> list[int]:
@@ -146,7 +147,7 @@ def tile(emit: Emitter, x: ir.Value, repeats: ir.Value) -> Tensor:
 def slice_(
     emit: Emitter, x: ir.Value, starts: ir.Value, ends: ir.Value, axes: ir.Value | None, steps: ir.Value | None
 ) -> Tensor:
-    """C.slice; backwards, a C.gather."""
+    """C.slice."""
     source = emit.tensor(x)
     first, last = emit.ints(starts, "where it starts"), emit.ints(ends, "where it ends")
     along = list(range(len(first))) if axes is None else emit.ints(axes, "its axes")
@@ -163,25 +164,74 @@ def slice_(
         if not indices:
             raise Refusal("a tensor without elements")
         place = emit.axis(source, axis)
-        if stride > 0:
-            v = slices(emit, v, place, begin, indices[-1] + 1, stride)
-        else:
-            v = picked(emit, v, place, indices)
+        v = slices(emit, v, place, min(indices), max(indices) + 1, stride)
     return emit.like(source, v)
 
 
 def picked(emit: Emitter, v: Variable, axis: int, indices: Sequence[int]) -> Variable:
-    """Entries of an axis by constant numbers."""
-    order = [axis, *(a for a in range(v.rank) if a != axis)]
-    wanted = Constant.of(np.array(indices, np.float32))
-    numbers = emit.weight(wanted, Group(emit.layer, "gather"), f"indices{axis}", trains=False)
-    moved = gather(emit, transpose(emit, v, order), numbers)
-    return transpose(emit, moved, [order.index(a) for a in range(v.rank)])
+    """Entries of an axis by constant numbers; C.gather takes no data with a batch.
+
+    Entries that are each repeated as often are a product with ones; rows of equal steps are slices; a few of them
+    are put together by C.splice, many are a product with a matrix of zeros and ones.
+    """
+    size, count = emit.fixed([v.shape[axis]])[0], len(indices)
+    if list(indices) == list(range(size)):
+        return v
+    if count > size and count % size == 0 and list(indices) == [i // (count // size) for i in range(count)]:
+        return _stretched(emit, v, axis, count // size)
+    rows = _rows(indices)
+    if len(rows) <= _PIECES:
+        return splice(emit, [_row(emit, v, axis, row) for row in rows], axis)
+    if not v.batch:
+        order = [axis, *(a for a in range(v.rank) if a != axis)]
+        wanted = Constant.of(np.array(indices, np.float32))
+        numbers = emit.weight(wanted, Group(emit.layer, "gather"), f"indices{axis}", trains=False)
+        moved = gather(emit, transpose(emit, v, order), numbers)
+        return transpose(emit, moved, [order.index(a) for a in range(v.rank)])
+    return along(emit, v, axis, np.eye(size, dtype=np.float32)[list(indices)], "gather")
+
+
+_PIECES = 16
+
+
+def _stretched(emit: Emitter, v: Variable, axis: int, times_: int) -> Variable:
+    """Every entry so many times."""
+    ones = Constant.of(np.ones([times_, *[1] * (v.rank - axis - 1)], np.float32))
+    weight = emit.weight(ones, Group(emit.layer, "stretch"), f"ones{axis}", trains=False)
+    opened = reshape(emit, v, (*v.shape[: axis + 1], 1, *v.shape[axis + 1 :]))
+    size = emit.fixed([v.shape[axis]])[0]
+    return reshape(emit, times(emit, opened, weight), (*v.shape[:axis], size * times_, *v.shape[axis + 1 :]))
+
+
+def _rows(indices: Sequence[int]) -> list[list[int]]:
+    """The numbers in rows of equal steps, none of them 0."""
+    rows: list[list[int]] = []
+    for index in indices:
+        row = rows[-1] if rows else []
+        if (len(row) == 1 and index != row[0]) or (len(row) > 1 and index - row[-1] == row[1] - row[0]):
+            row.append(index)
+        else:
+            rows.append([index])
+    return rows
+
+
+def _row(emit: Emitter, v: Variable, axis: int, row: Sequence[int]) -> Variable:
+    step = row[1] - row[0] if len(row) > 1 else 1
+    return slices(emit, v, axis, min(row), max(row) + 1, step)
+
+
+def along(emit: Emitter, v: Variable, axis: int, matrix: Array, role: str) -> Variable:
+    """The product of an axis with a matrix (new, old)."""
+    order = [*(a for a in range(v.rank) if a != axis), axis]
+    columns = Constant.of(np.ascontiguousarray(matrix.T, np.float32))
+    weight = emit.weight(columns, Group(emit.layer, role), f"matrix{axis}", trains=False)
+    result = matrix_times(emit, transpose(emit, v, order), weight)
+    return transpose(emit, result, [order.index(a) for a in range(v.rank)])
 
 
 def reversed_axis(emit: Emitter, v: Variable, axis: int) -> Variable:
     """The axis backwards."""
-    return picked(emit, v, axis, list(range(emit.fixed([v.shape[axis]])[0]))[::-1])
+    return slices(emit, v, axis, 0, emit.fixed([v.shape[axis]])[0], -1)
 
 
 @OPS("Split", outputs=1 << 20)
@@ -214,8 +264,7 @@ def gather_(emit: Emitter, data: ir.Value, indices: ir.Value, *, axis: int) -> T
         numbers = [int(i) % size for i in wanted.numpy().reshape(-1)]
         if not numbers:
             raise Refusal("a tensor without elements")
-        run = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-        v = slices(emit, v, place, numbers[0], numbers[-1] + 1) if run else picked(emit, v, place, numbers)
+        v = picked(emit, v, place, numbers)
         v = reshape(emit, v, (*v.shape[:place], *wanted.shape, *v.shape[place + 1 :]))
         at = source.at
         if at is not None and axis % source.rank < at:

@@ -54,23 +54,38 @@ def convolution(
     if kernelShape:
         cntk.require(list(kernelShape) == kernel[: len(kernelShape)], f"a kernel of {tuple(kernelShape)}, not {kernel}")
     sizes = cntk.shape(x)[::-1]
-    _check_channels(cntk, sizes[-1], kernel[-1], groups, expanded(autoPadding, rank, rank, False)[-1])
+    auto = expanded(autoPadding, rank, rank, False)[-1] and 1 < kernel[-1] > expanded(strides, rank, rank, 1)[-1]
+    padded = auto or expanded(lowerPad, rank, rank, 0)[-1] or expanded(upperPad, rank, rank, 0)[-1]
+    _check_channels(cntk, sizes[-1], kernel[-1], groups, bool(padded))
     found = spans(
         cntk, sizes, kernel, [*expanded(strides, rank, rank, 1)[:-1], 1], dilation or [1], autoPadding, lowerPad or [0],
         upperPad or [0],
     )[:-1]  # fmt: skip
+    if groups > 1:
+        _check_groups(found, expanded(autoPadding, rank, rank, False))
     value, back = cntk.merged(x)
     value = cut(cntk, value, found)
     if value.dtype != w.value.dtype:
         w = w.of(cntk.cast(w, value))
-    return back(cntk.op("Conv", value, w, group=groups, **_attributes(found)))
+    y = back(cntk.op("Conv", value, w, group=groups, **_attributes(found)))
+    if any(outputShape) and [*outputShape] != cntk.shape(y)[::-1]:
+        raise Refusal(f"it is to give the shape {tuple(outputShape)[::-1]}, and gives {tuple(cntk.shape(y))}")
+    return y
 
 
-def _check_channels(cntk: Context, channels: int | None, kernel: int, groups: int, auto: bool) -> None:
-    if auto and kernel > 1:
+def _check_channels(cntk: Context, channels: int | None, kernel: int, groups: int, padded: bool) -> None:
+    if padded:
         raise Refusal("its channels are padded")
     if channels is not None and kernel * groups != channels:
         raise Refusal(f"it runs over its channels: {channels} by a kernel of {kernel} in {groups} groups")
+
+
+def _check_groups(found: Sequence[Span], auto: Sequence[bool]) -> None:
+    """With groups, CNTK's own numbers are others where the padding is not the same on both sides."""
+    for s, automatic in zip(found, auto, strict=False):
+        odd = ((s.kernel - 1) * s.dilation + 1) % 2
+        if s.before != s.after and not (automatic and odd):
+            raise Refusal("a convolution in groups whose padding is not the same on both sides", "pad its input")
 
 
 def _attributes(found: Sequence[Span]) -> dict[str, list[int]]:
@@ -116,7 +131,7 @@ def _deconvolution(
     kernel, sizes = cntk.sizes(w)[:1:-1], cntk.shape(x)[:0:-1]
     channels = cntk.shape(x)[0]
     cntk.require(channels in (None, cntk.sizes(w)[0]), f"{channels} channels by a kernel for {cntk.sizes(w)[0]}")
-    if expanded(auto, rank, rank, False)[-1]:
+    if any(expanded(values, rank, rank, 0)[-1] for values in (auto, lower, upper)):
         raise Refusal("its channels are padded")
     if any(size != 1 for size in dilation):
         raise Refusal("a transposed convolution with dilation")

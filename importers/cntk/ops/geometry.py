@@ -54,15 +54,12 @@ def span(
         return Span(kernel, stride, dilation, (reach - 1) // 2, reach - 1 - (reach - 1) // 2)
     if size is None:
         raise Refusal(f"sizes of its input are not known, which its padding with stride {stride} depends on", OPEN)
-    outputs = (-(-(size - 1) // stride) if ceil else (size - 1) // stride) + 1
+    if ceil and (size - 1) % stride:
+        raise Refusal("automatic padding and a window beyond its end, where CNTK itself reads what is not its own")
+    outputs = (size - 1) // stride + 1
     extra = size - ((outputs - 1) * stride + 1)
-    before = (reach - 1) // 2 - _half(extra)
+    before = (reach - 1) // 2 - extra // 2
     return Span(kernel, stride, dilation, before, max((outputs - 1) * stride + reach - size - before, 0))
-
-
-def _half(number: int) -> int:
-    """Half of it, rounded to 0 as C++ does."""
-    return number // 2 if number >= 0 else -(-number // 2)
 
 
 def spans(

@@ -41,6 +41,10 @@ def pooling(
     found = spans(
         cntk, sizes, poolingWindowShape, strides or [1], [1], autoPadding, lowerPad or [0], upperPad or [0], ceilOutDim
     )
+    if any(max(s.before, s.after) >= s.kernel for s in found):
+        raise Refusal("a window that lies outside of its input")
+    if ceilOutDim and includePad and poolingType == AVERAGE:
+        raise Refusal("averages of windows that reach beyond the padding")
     value, back = cntk.merged(x)
     outer = Span(1, 1, 1, 0, 0)
     if len(found) > 1 and found[-1] == outer:

@@ -20,7 +20,8 @@ def times(cntk: Context, w: Tensor, x: Tensor, *, outputRank: int = 1, inferInpu
         raise Refusal("it adds up over the steps of a sequence", "sequence.reduce_sum of products says the same")
     rank = cntk.rank(w) - outputRank
     cntk.require(rank >= 0, f"output rank {outputRank} of a weight with {cntk.rank(w)} axes")
-    # A vector as the first operand of a product with one axis, or of an outer one, is no special case in CNTK.
+    if rank == 0:
+        raise Refusal("it adds up over no axes")
     inner, outer = cntk.shape(w)[:rank], cntk.shape(w)[rank:]
     own = cntk.shape(x)
     cntk.require(len(own) >= rank, f"a product over {rank} axes of an input with {len(own)}")

@@ -50,7 +50,8 @@ def reduce(
             places.append(cntk.onnx(x, one))
         else:
             return _over_batch(cntk, x, op, axes)
-    return x.of(_reduced(cntk, x.value, op, sorted(set(places)), reductionKeepDimensions))
+    cntk.require(len(set(places)) == len(places), "it has an axis twice")
+    return x.of(_reduced(cntk, x.value, op, sorted(places), reductionKeepDimensions))
 
 
 def _reduced(cntk: Context, value: ir.Value, op: str, axes: Sequence[int], keep: bool) -> ir.Value:
@@ -89,8 +90,10 @@ def sum_all(cntk: Context, x: Tensor) -> Tensor:
 
 @function("TopK")
 def top_k(cntk: Context, x: Tensor, *, numItems: int, axis: Axis) -> list[Tensor]:
-    """The largest numbers along an axis, the largest first, and where they are."""
+    """The largest numbers along the fastest axis, the largest first, and where they are."""
     place = cntk.onnx(x, axis)
     cntk.require(0 < numItems < 1 << 31, f"{numItems} items")
+    if place != x.dynamic + cntk.rank(x) - 1:
+        raise Refusal("it is not along the fastest axis; CNTK itself takes no notice of any other")
     values, places = cntk.builder.ops("TopK", x.value, cntk.ints([numItems], "k"), outputs=2, axis=place)
     return [x.of(values), x.of(cntk.cast(places, x))]

@@ -20,6 +20,9 @@ NEW = (1 << 31) - 4
 
 FIRST = Axis(0)
 
+MOST_AXES = 12
+"""Static axes that a value of CNTK has at most."""
+
 
 @function("Reshape")
 def reshape(
@@ -127,7 +130,7 @@ def splice(cntk: Context, *inputs: Tensor, axis: Axis) -> Tensor:
     rank = max(cntk.rank(x) for x in inputs)
     like = cntk.like(*inputs)
     index = rank if axis.index == NEW else axis.index if axis.index >= 0 else axis.index + rank
-    cntk.require(index >= 0, f"there is no static axis {axis.index} of {rank}")
+    cntk.require(0 <= index <= max(rank, MOST_AXES), f"there is no static axis {axis.index} of {rank}")
     rank = max(rank, index + 1)
     values = [_grown(cntk, x, like, rank, inputs) for x in inputs]
     return like.of(cntk.op("Concat", *values, axis=like.dynamic + rank - 1 - index))
@@ -158,7 +161,7 @@ def pad(
     paddingMode: int = 0,
     paddingConstantValue: float = 0.0,
 ) -> Tensor:
-    """Static axes with more before and behind: a constant, or the numbers mirrored without (1) or with the edge (2)."""
+    """Static axes with more before and behind: a constant, or with mode 1 the numbers mirrored."""
     rank = cntk.rank(x)
     cntk.require(len(paddingHead) == len(paddingFoot) <= rank, f"{len(paddingHead)} paddings for {rank} axes")
     cntk.require(paddingMode in (0, 1, 2), f"the mode {paddingMode}")
@@ -199,8 +202,10 @@ def one_hot(cntk: Context, x: Tensor, *, numClass: int, onehotAxis: Axis, oneHot
     cntk.require(0 < numClass < 1 << 31, f"{numClass} classes")
     axis = x.dynamic + cntk.static(x, onehotAxis, beyond=1)
     places = cntk.op("Cast", x, to=int(ir.DataType.INT64))
-    # ONNX counts negative numbers from the end, in CNTK they are none.
     depth, values = cntk.ints(numClass, "classes"), cntk.constant([0, 1], "values", x)
+    # ONNX counts negative numbers from the end; in CNTK they are in no class, as those behind the last.
+    negative = cntk.op("Less", places, cntk.ints(0, "zero"))
+    places = cntk.op("Where", negative, depth, places)
     return x.of(cntk.op("OneHot", places, depth, values, axis=axis))
 
 
@@ -214,6 +219,12 @@ def gather(cntk: Context, indices: Tensor, reference: Tensor, *, axis: Axis | No
     found = cntk.op("Cast", indices, to=int(ir.DataType.INT64))
     if place:
         raise Refusal("it takes along another axis than the slowest")
+    known = cntk.numbers(indices)
+    if known is None or not ((known >= 0) & (known < (cntk.shape(reference)[0] or 0))).all():
+        cntk.warn(
+            f"{cntk.found.label!r} takes numbers by index: outside of the reference CNTK gives 0, while ONNX counts "
+            "negative indices from the end and has no others"
+        )
     return indices.of(cntk.op("Gather", reference, found, axis=place))
 
 

@@ -1,4 +1,4 @@
-"""Small ONNX networks through the Caffe exporter into the real Caffe, against ONNX Runtime."""
+"""Small ONNX networks through an exporter into the target's real runtime, against ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,13 +12,28 @@ import onnx_ir as ir
 import hub
 from hub.builder import GraphBuilder
 from hub.model import Model
+from parity.runners import find
 
-__all__ = ["Build", "agrees", "network", "text_of"]
+__all__ = ["FILES", "Build", "agrees", "network", "opened", "saved", "text_of"]
 
 Array = np.ndarray[Any, Any]
 Build = Callable[[GraphBuilder, Sequence[ir.Value]], ir.Value | Sequence[ir.Value]]
 TOLERANCE = 1e-5
 """Of the spread of an output."""
+
+FILES = {"caffe": ("net.prototxt", None), "cntk": ("net.dnn", None), "cntk code": ("net.py", "cntk")}
+"""By target: the file to write, and the format where its suffix does not say it."""
+
+
+def saved(model: Model, folder: Path, target: str, **options: Any) -> Path:
+    """The main file of a model for a target."""
+    name, to = FILES[target]
+    return hub.save(model, folder / name, to=to, **options)[0]
+
+
+def opened(path: Path, target: str) -> Any:
+    """The file in the target's real runtime."""
+    return find(target.split()[0]).open(path)
 
 
 def network(build: Build, *shapes: Sequence[int | str], dtype: ir.DataType = ir.DataType.FLOAT) -> Model:
@@ -38,14 +53,14 @@ def text_of(model: Model, folder: Path, **options: Any) -> str:
     return "".join(line for line in path.read_text().splitlines(True) if not line.startswith("#"))
 
 
-def agrees(model: Model, folder: Path, *feeds: Array, tolerance: float = TOLERANCE, **options: Any) -> None:
-    """The written files in the real Caffe give what ONNX Runtime gives: shapes, types and numbers."""
-    from parity.runners import caffe
-
-    path = hub.save(model, folder / "net.prototxt", **options)[0]
+def agrees(
+    model: Model, folder: Path, *feeds: Array, tolerance: float = TOLERANCE, target: str = "caffe", **options: Any
+) -> None:
+    """The written files in the real runtime give what ONNX Runtime gives: shapes, types and numbers."""
+    path = saved(model, folder, target, **options)
     named = dict(zip((info.name for info in model.inputs), feeds, strict=True))
     expected = model.run(named)
-    runner = caffe.open(path)
+    runner = opened(path, target)
     try:
         got = runner.run(named)
     finally:
