@@ -146,3 +146,70 @@ def test_the_checker_takes_what_the_rule_leaves() -> None:
     model = recurrent("LSTM", *made_of_the_batch("LSTM", 0.0))
     zero_states(model.ir)
     onnx.checker.check_model(ir.to_proto(model.ir), full_check=True)
+
+
+def test_what_is_picked_from_other_numbers_is_no_shape() -> None:
+    """An infinity that a program copies, and more entries than a shape has."""
+    nodes = [
+        helper.make_node("Identity", ["low"], ["copy"], name="copy"),
+        helper.make_node("Max", ["x", "copy"], ["y"], name="bound"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", 1, ["N", 3])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.array(-np.inf, np.float32), "low")],
+    )
+    model = hub.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
+    changed = Model(model.ir.clone())
+    fold_shapes(changed.ir)
+    feeds = {"x": np.ones((2, 3), np.float32)}
+    np.testing.assert_array_equal(changed.run(feeds)["y"], model.run(feeds)["y"])
+
+
+@pytest.mark.parametrize("where", [0, 1, -1])
+def test_a_row_of_a_table_is_not_a_size(where: int) -> None:
+    table = np.array([[1, 2], [3, 4]])
+    nodes = [
+        helper.make_node("Gather", ["table", "where"], ["row"], name="row"),
+        helper.make_node("Cast", ["row"], ["numbers"], name="numbers", to=1),
+        helper.make_node("Add", ["x", "numbers"], ["y"], name="sum"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", 1, ["N", 2])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array(where), "where")],
+    )
+    model = hub.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
+    changed = Model(model.ir.clone())
+    fold_shapes(changed.ir)
+    feeds = {"x": np.zeros((2, 2), np.float32)}
+    np.testing.assert_array_equal(changed.run(feeds)["y"], np.array([table[where]] * 2, np.float32))
+
+
+def test_a_place_that_is_the_open_batch_is_not_followed() -> None:
+    """Slices of a shape from an entry on that is only known at run time."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], name="shape"),
+        helper.make_node("Shape", ["x"], ["batch"], name="batch", end=1),
+        helper.make_node("Slice", ["shape", "batch", "end"], ["part"], name="part"),
+        helper.make_node("Gather", ["shape", "batch"], ["size"], name="size"),
+        helper.make_node("Concat", ["part", "size"], ["all"], name="all", axis=0),
+        helper.make_node("Cast", ["all"], ["y"], name="y", to=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", 1, ["N", 2, 7])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.array([3]), "end")],
+    )
+    model = hub.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
+    changed = Model(model.ir.clone())
+    fold_shapes(changed.ir)
+    for batch in (1, 2):
+        feeds = {"x": np.zeros((batch, 2, 7), np.float32)}
+        np.testing.assert_array_equal(changed.run(feeds)["y"], model.run(feeds)["y"])

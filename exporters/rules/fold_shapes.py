@@ -75,10 +75,10 @@ def _value(node: ir.Node, opset: int) -> Array | None:
 
 def _sizes(value: ir.Value) -> Array | None:
     """Sizes that are computed from shapes, if all of these are known."""
-    found = entries(value)
-    if not found or value.shape is None or len(value.shape) > 1 or value.dtype != ir.DataType.INT64:
+    if value.shape is None or len(value.shape) > 1 or value.dtype != ir.DataType.INT64:
         return None
-    if not all(isinstance(size, int) for size in found) or (not len(value.shape) and len(found) > 1):
+    found = entries(value)
+    if not found or not all(isinstance(size, int) for size in found) or (not len(value.shape) and len(found) > 1):
         return None
     return np.array(found, np.int64).reshape([len(found)] * len(value.shape))
 

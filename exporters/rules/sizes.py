@@ -11,9 +11,13 @@ def entries(value: ir.Value | None, depth: int = 8) -> list[int | ir.SymbolicDim
     """A list of sizes that is computed from shapes, entry by entry; None where that cannot be followed."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     if tensor is not None:
-        return [int(i) for i in tensor.numpy().reshape(-1)] if tensor.size <= 64 else None
+        if tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32) or len(tensor.shape) > 1 or tensor.size > 64:
+            return None
+        return [int(i) for i in tensor.numpy().reshape(-1)]
     node = None if value is None else value.producer()
-    if node is None or depth == 0 or node.domain != "":
+    if value is None or node is None or depth == 0 or node.domain != "":
+        return None
+    if value.shape is None or len(value.shape) > 1:  # a list of lists
         return None
     if node.op_type == "Shape":
         shape = node.inputs[0].shape if node.inputs[0] is not None else None
@@ -28,6 +32,8 @@ def entries(value: ir.Value | None, depth: int = 8) -> list[int | ir.SymbolicDim
     if node.op_type in ("Cast", "Identity", "Unsqueeze", "Squeeze"):
         return known[0]
     numbers = [[i for i in part if isinstance(i, int)] for part in known[1:]]
+    if any(len(part) < len(other) for part, other in zip(numbers, known[1:], strict=True)):
+        return None
     if node.op_type == "Gather":
         return (
             [known[0][i] for i in numbers[0]] if all(-len(known[0]) <= i < len(known[0]) for i in numbers[0]) else None
