@@ -6,11 +6,13 @@ import onnx_ir as ir
 
 from exporters.rules.fold_shapes import fold_shapes
 from exporters.rules.static_shapes import static_shapes
+from exporters.rules.zero_states import zero_states
 
 __all__ = ["legalize"]
 
 
 def legalize(model: ir.Model) -> None:
     """Bring a copy of a canonical model to what CNTK can say."""
-    fold_shapes(model)  # CNTK computes no shapes: some are known,
+    zero_states(model)  # states for any batch are made of its size, and CNTK computes no shapes:
+    fold_shapes(model)  # some are known,
     static_shapes(model)  # others are known but for the batch

@@ -218,6 +218,9 @@ def _name_locals(
     for index, step in enumerate(steps):
         for output in step.outputs:
             key = lineage[output]
+            if output not in last_use and len(step.outputs) > 1:
+                text.locals[output] = "_"
+                continue
             if key not in names:
                 busy = {names[lineage[v]] for v, until in live.items() if until > index}
                 busy |= {names[lineage[v]] for v in step.outputs if lineage[v] in names}

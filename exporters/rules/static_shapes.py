@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.rules import Applied, constant, each
+from exporters.rules.sizes import entries
 
 __all__ = ["static_shapes"]
 
@@ -36,7 +37,7 @@ def _settle(graph: ir.Graph, node: ir.Node) -> str | None:
     open_axes = [i for i, size in enumerate(shape) if not isinstance(size, int)]
     if node.op_type == "Resize":
         changed = [i for i in range(len(shape)) if i not in open_axes]
-        given = _entries(node.inputs[index])
+        given = entries(node.inputs[index])
         named = given if given is not None and len(given) == len(shape) else list(shape)
         if any(named[i] != before[i] for i in open_axes) or "axes" in node.attributes:
             return "a size of its result is open"
@@ -59,36 +60,6 @@ def _settle(graph: ir.Graph, node: ir.Node) -> str | None:
     value = constant(graph, np.array(target, np.int64), f"{node.outputs[0].name}/shape")
     node.replace_input_with(index, value)
     return ""
-
-
-def _entries(value: ir.Value | None, depth: int = 8) -> list[int | ir.SymbolicDim] | None:
-    """A list of sizes that is computed from shapes, entry by entry; None where that cannot be followed."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    if tensor is not None:
-        return [int(i) for i in tensor.numpy().reshape(-1)] if tensor.size <= 64 else None
-    node = None if value is None else value.producer()
-    if node is None or depth == 0 or node.domain != "":
-        return None
-    if node.op_type == "Shape":
-        shape = node.inputs[0].shape if node.inputs[0] is not None else None
-        ends = [node.attributes.get_int(name, None) for name in ("start", "end")]
-        return None if shape is None else list(shape)[ends[0] : ends[1]]
-    parts = [_entries(x, depth - 1) for x in node.inputs]
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    if node.op_type == "Concat":
-        return [size for part in known for size in part]
-    if node.op_type in ("Cast", "Identity", "Unsqueeze", "Squeeze"):
-        return known[0]
-    numbers = [[i for i in part if isinstance(i, int)] for part in known[1:]]
-    if node.op_type == "Gather":
-        return (
-            [known[0][i] for i in numbers[0]] if all(-len(known[0]) <= i < len(known[0]) for i in numbers[0]) else None
-        )
-    if node.op_type == "Slice" and all(step == [1] for step in numbers[3:]):
-        return known[0][numbers[0][0] : numbers[1][0]]
-    return None
 
 
 def _at(before: ir.Shape, shape: ir.Shape, axis: int) -> object:

@@ -57,7 +57,7 @@ def lstm(
             b=layer.bias(d, 0, 4),
             P=None if holes is None else layer.row(holes, d),
         )
-        states = [layer.initial(initial_h, d, "h"), layer.initial(initial_c, d, "c")]
+        states = [layer.initial(initial_h, d, "initial_h"), layer.initial(initial_c, d, "initial_c")]
         h, c = recurrent.lstm(
             emit, layer.x.variable, states, weights, layer.activations[d], backwards, bool(input_forget)
         )
@@ -109,7 +109,7 @@ def gru(
             b=layer.bias(d, 0, 3, inner=2 if after else None),
             bn=layer.inner_bias(d, 2) if after else None,
         )
-        state = layer.initial(initial_h, d, "h")
+        state = layer.initial(initial_h, d, "initial_h")
         hidden.append(recurrent.gru(emit, layer.x.variable, state, weights, layer.activations[d], backwards, after))
     return [layer.sequences(hidden), layer.last(hidden)]
 
@@ -153,6 +153,6 @@ def rnn(
             R=layer.gate(layer.r, d, 0, 1, "R"),
             b=layer.bias(d, 0, 1),
         )
-        state = layer.initial(initial_h, d, "h")
+        state = layer.initial(initial_h, d, "initial_h")
         hidden.append(recurrent.rnn(emit, layer.x.variable, state, weights, layer.activations[d][0], backwards))
     return [layer.sequences(hidden), layer.last(hidden)]
