@@ -1,4 +1,4 @@
-"""Keras files to Caffe and CNTK: hub, all the way, against what the peers need for the first leg of a route, to ONNX."""
+"""Keras files to Caffe and CNTK: hub all the way, against what peers need for the first leg, to ONNX."""
 
 from __future__ import annotations
 
