@@ -84,6 +84,7 @@ def _write(target: Path, path: Path, number: int, key: str, value: Any) -> str:
     return told
 
 
+@pytest.mark.slow
 def test_what_is_changed_counts_or_is_refused(changed: tuple[Path, dict[str, str]]) -> None:
     folder, told = changed
     same, wrong = 0, []

@@ -89,7 +89,9 @@ def test_every_target_that_is_written_is_here() -> None:
     assert {name.split()[0] for name in TARGETS} == {row.name for row in hub.formats().rows if row.write == "yes"}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "target", [pytest.param(name, marks=pytest.mark.slow) if name == "cntk code" else name for name in TARGETS]
+)
 @pytest.mark.parametrize("case", [c for c in CASES.values() if c.refused is None], ids=str)
 def test_a_keras_layer_through_a_target(case: Case, target: str, tmp_path: Path) -> None:
     source = built(case)
