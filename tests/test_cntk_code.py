@@ -173,3 +173,29 @@ def test_weights_are_streamed(tmp_path: Path) -> None:
         hub.save(model, tmp_path / name, to="cntk")
         assert tracemalloc.get_traced_memory()[1] < 12 << 20  # of 32 MB
         tracemalloc.stop()
+
+
+def test_code_is_no_source(tmp_path: Path) -> None:
+    hub.save(residual(1), tmp_path / "net.py", to="cntk")
+    with pytest.raises(hub.UsageError, match=r"code, which is not executed; .*`python net.py` saves the model"):
+        hub.load(tmp_path / "net.py")
+
+
+def test_an_activation_of_the_same_layer_is_an_argument(tmp_path: Path) -> None:
+    weight = normal(np.random.default_rng(0), 3, 3)
+
+    def build(g: Any, x: Any) -> Any:
+        y = x[0]
+        for number, op in enumerate(("Relu", "Swish", "HardSwish", "Softmax")):
+            with g.layer(f"fc{number}", "Dense"):
+                y = g.op(op, g.op("MatMul", y, g.constant(weight, "W")))
+        return y
+
+    model = network(build, ["N", 3])
+    code = text(model, tmp_path)
+    assert 'dense(x, w, "fc1", activation=swish)' in code
+    assert 'dense(x, w, "fc3", activation=C.softmax)' in code
+    for target in ("cntk", "cntk code"):
+        runner = cntk.open(hub.save(model, tmp_path / ("net.dnn" if target == "cntk" else "net.py"), to="cntk")[0])
+        assert {"fc0", "fc1", "fc2", "fc3"} <= set(runner.layers)
+        runner.close()

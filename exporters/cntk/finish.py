@@ -14,7 +14,13 @@ from exporters.codegen.names import Code, unique
 
 __all__ = ["finish"]
 
-ACTIVATIONS = frozenset(f"C.{name}" for name in "relu tanh sigmoid softplus softsign softmax elu exp selu".split())
+ACTIVATIONS = frozenset(
+    [
+        *(f"C.{name}" for name in "relu tanh sigmoid softplus softsign softmax elu exp selu".split()),
+        "swish",
+        "hard_swish",
+    ]
+)
 SUFFIXES = (*TRAINED, "mean", "variance")
 LAYERS = frozenset({"convolution", "convolution_transpose", "dense", "batch_normalization"})
 

@@ -117,6 +117,14 @@ HELPERS = {
     odd = low - C.floor(low * 0.5) * 2.0
     return C.plus(low + C.greater(rest, 0.5), C.equal(rest, 0.5) * odd, name=name)
 ''',
+    "swish": '''def swish(x, name=""):
+    """x * sigmoid(x)."""
+    return C.element_times(x, C.sigmoid(x), name=name)
+''',
+    "hard_swish": '''def hard_swish(x, name=""):
+    """x * clip(x / 6 + 0.5, 0, 1)."""
+    return C.element_times(x, C.clip(x * (1 / 6) + 0.5, 0.0, 1.0), name=name)
+''',
     "sign": '''def sign(x, name=""):
     """-1, 0 or 1."""
     return C.minus(C.greater(x, 0.0), C.less(x, 0.0), name=name)

@@ -14,6 +14,7 @@ from exporters.cntk import windows
 from exporters.cntk.emit import Emitter
 from exporters.cntk.functions import (
     binary,
+    clip,
     divide,
     matrix_times,
     maximum,
@@ -279,6 +280,20 @@ def selu(emit: Emitter, x: Variable, alpha: float, gamma: float) -> Variable:
         return times(emit, gamma, elu(emit, x, alpha))
 
     return emit.call("C.selu", [x], body, {"scale": gamma, "alpha": alpha})
+
+
+def swish(emit: Emitter, x: Variable) -> Variable:
+    """x * sigmoid(x)."""
+    return emit.call("swish", [x], lambda: times(emit, x, unary(emit, "StableSigmoid", x)))
+
+
+def hard_swish(emit: Emitter, x: Variable) -> Variable:
+    """x * clip(x / 6 + 0.5, 0, 1)."""
+
+    def body() -> Variable:
+        return times(emit, x, clip(emit, plus(emit, times(emit, x, 1 / 6), 0.5), 0.0, 1.0))
+
+    return emit.call("hard_swish", [x], body)
 
 
 def softplus(emit: Emitter, x: Variable) -> Variable:

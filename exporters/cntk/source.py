@@ -15,7 +15,7 @@ from exporters.codegen.blocks import find_blocks
 from exporters.codegen.body import Text, function_body
 from exporters.codegen.layout import lay_out
 from exporters.codegen.loops import loops
-from exporters.codegen.names import Name, identifier, literal, prose, unique
+from exporters.codegen.names import Code, Name, identifier, literal, prose, unique
 from exporters.codegen.naming import name_blocks
 from exporters.codegen.program import (
     ADD,
@@ -111,10 +111,17 @@ class _Program:
     def expression(self, call: Call) -> Op:
         if call.group is not None:
             return self.layer(call, call.group)
-        arguments = [self.value(a) for a in call.arguments]
+        gaps: list[str] = []
+        arguments: list[Expression] = []
+        for argument in call.arguments:
+            if call.function == "C.reshape" and isinstance(argument, tuple):  # sizes, which blocks may differ in
+                gaps.append(f"({', '.join(['{}'] * len(argument))}{',' * (len(argument) == 1)})")
+                arguments += [Literal(size, "size") for size in argument]
+            else:
+                gaps.append("{}")
+                arguments.append(self.value(argument))
         if call.infix and not call.name:
             return Op(call.infix, tuple(arguments), PRECEDENCE[call.infix])
-        gaps = ["{}"] * len(arguments)
         for name, value in call.keywords.items():
             if name in call.defaults and call.defaults[name] == value:
                 continue
@@ -155,6 +162,7 @@ class _Program:
 def _helpers(calls: Sequence[Call]) -> Iterator[str]:
     """The functions that the file defines, those first that others use."""
     used = {call.function for call in calls if call.helper}
+    used |= {value for call in calls for value in call.keywords.values() if isinstance(value, Code)}
     used |= {inner for name in used for inner in NEEDS.get(name, ())}
     return (name for name in HELPERS if name in used)
 

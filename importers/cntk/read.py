@@ -30,6 +30,7 @@ def read(
         outputs: functions or outputs, by name or uid, that are given out instead; what they do not need is not read.
 
     Raises:
+        UsageError: it is code.
         UnsupportedOps: naming every function that has no form yet.
         InvalidModel: the file is damaged, hostile, of CNTK 1, or no model of CNTK.
     """
@@ -38,6 +39,10 @@ def read(
     path = resolve(src)
     if path.is_dir():
         raise InvalidModel(f"{path} is a directory; a CNTK model is one file")
+    if path.suffix.lower() == ".py":
+        raise UsageError(
+            f"{path} is code, which is not executed; in CNTK's Python, `python {path.name}` saves the model"
+        )
     with blaming(str(path)):
         network = parse(dnn.read(path))
         return graph.build(network, dict(inputs or {}), outputs or (), path.stem)

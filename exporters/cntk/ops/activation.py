@@ -127,7 +127,7 @@ def hard_sigmoid(emit: Emitter, x: ir.Value, *, alpha: float, beta: float) -> Te
 @OPS("HardSwish")
 def hard_swish(emit: Emitter, x: ir.Value) -> Tensor:
     """x * clip(x / 6 + 0.5, 0, 1)."""
-    return _each(emit, x, lambda v: times(emit, v, _hard_sigmoid(emit, v, 1 / 6, 0.5)))
+    return _each(emit, x, lambda v: layers.hard_swish(emit, v))
 
 
 @OPS("Swish")
@@ -135,8 +135,9 @@ def swish(emit: Emitter, x: ir.Value, *, alpha: float) -> Tensor:
     """x * sigmoid(alpha * x)."""
 
     def say(v: Variable) -> Variable:
-        scaled = v if alpha == 1.0 else times(emit, v, alpha)
-        return times(emit, v, unary(emit, "StableSigmoid", scaled))
+        if alpha == 1.0:
+            return layers.swish(emit, v)
+        return times(emit, v, unary(emit, "StableSigmoid", times(emit, v, alpha)))
 
     return _each(emit, x, say)
 
