@@ -41,7 +41,7 @@ def finish(emit: Lowering, outputs: Sequence[tuple[str, Variable]]) -> list[Vari
         results.append(variable)
     emit.calls[:] = _needed(emit.calls, results)
     kept = {emit.exits[layer] for layer in emit.exits} | set(results)
-    emit.calls[:] = _merged(emit.calls, kept)
+    emit.calls[:] = _merged(_swishes(emit.calls, kept), kept)
     _name(emit, ends, taken)
     emit.functions[:] = _reached(emit.functions, results)
     return results
@@ -72,6 +72,23 @@ def _reached(functions: Sequence[Function], results: Iterable[Variable]) -> list
             wanted.add(function)
             waiting += [v.function for v in function.inputs]
     return [function for function in functions if function in wanted]
+
+
+def _swishes(calls: Sequence[Call], kept: set[Variable]) -> list[Call]:
+    """x * sigmoid(x) in one layer, which ONNX says in two nodes, as one call."""
+    uses = Counter(v for call in calls for v in _variables(call))
+    sigmoid = {call.results[0]: call for call in calls if call.function == "C.sigmoid" and not call.keywords}
+    gone: set[Call] = set()
+    result = []
+    for call in calls:
+        inner = next((sigmoid[v] for v in _variables(call) if v in sigmoid), None)
+        product = call.function == "C.element_times" and inner is not None and inner.layer == call.layer
+        if product and inner is not None and uses[inner.results[0]] == 1 and inner.results[0] not in kept:
+            if {*call.arguments} == {inner.arguments[0], inner.results[0]}:
+                gone.add(inner)
+                call = Call("swish", [inner.arguments[0]], {}, call.results, call.layer)
+        result.append(call)
+    return [call for call in result if call not in gone]
 
 
 def _merged(calls: Sequence[Call], kept: set[Variable]) -> list[Call]:
