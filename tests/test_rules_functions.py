@@ -145,3 +145,19 @@ def test_a_definition_within_a_definition() -> None:
     assert applied.changed == ["layer"]
     assert {node.op_type for node in nodes} == {"Cast", "Mul", "Add", "Max", "Min"}
     assert unlike(nodes)
+
+
+def test_a_definition_with_a_graph_of_the_node_stays() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["a"], ["b"])],
+        "body",
+        [helper.make_tensor_value_info("a", 1, None)],
+        [helper.make_tensor_value_info("b", 1, None)],
+    )
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "x"], ["s"], name="sequence"),
+        helper.make_node("SequenceMap", ["s"], ["t"], name="map", body=body),
+        helper.make_node("SequenceAt", ["t", "first"], ["y"], name="at"),
+    ]
+    model = network(nodes, {"first": np.array(0)}, ["y"], x=["N", 3])
+    assert expand_functions(model.ir, OPS).left["map"] == "its definition depends on a graph of its own"

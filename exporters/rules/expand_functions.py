@@ -67,6 +67,10 @@ def _definition(node: ir.Node, table: OpTable, depth: int) -> ir.Model:
     fitting = [version for version in versions if version <= OPSET]
     if not fitting or not depth:
         raise HubError(f"ONNX does not define {node.op_type} by other operators")
+    if any(
+        attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
+    ):
+        raise HubError("its definition depends on a graph of its own")
     model = _inlined(node, _function(schema, node, max(fitting), contextual=contextual), max(fitting))
     infer_shapes(model)
     for inner in [inner for inner in model.graph if not _said(inner, table)]:
