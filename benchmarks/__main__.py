@@ -1,4 +1,4 @@
-"""python -m benchmarks [--write FILE] [--only keras|caffe|large]: the tables of docs/benchmarks.md."""
+"""python -m benchmarks [--write FILE] [--only keras|files|large]: the tables of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import keras_to_caffe, keras_to_onnx, large_onnx
+from benchmarks import keras_to_files, keras_to_onnx, large_onnx
 
 PARTS = {
     "keras": (
@@ -19,12 +19,12 @@ PARTS = {
         "The peers are never run on VGG16, for which they need 23 GB.",
         keras_to_onnx.run,
     ),
-    "caffe": (
-        "Keras files to Caffe",
-        "`hub.convert(src, dst, check=False)` to a `.prototxt` and a `.caffemodel`, from the `.keras` file. The peers "
-        "write no Caffe files: what is measured is the first leg of a route through them, to ONNX.\n"
+    "files": (
+        "Keras files to Caffe and CNTK",
+        "`hub.convert(src, dst, check=False)` to a `.prototxt` and a `.caffemodel`, and to a `.dnn`, from the `.keras` "
+        "file. The peers write neither: what is measured is the first leg of a route through them, to ONNX.\n"
         "Measured as above.",
-        keras_to_caffe.run,
+        keras_to_files.run,
     ),
     "large": (
         "A model over 2 GB",

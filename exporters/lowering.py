@@ -14,7 +14,7 @@ from hub.canonical import layer_of
 from hub.errors import HubError, Refusal, UnsupportedOps
 from hub.optable import OpTable
 
-__all__ = ["Shaped", "Values", "Walk"]
+__all__ = ["Constants", "Shaped", "Values", "Walk"]
 
 
 class Shaped(Protocol):
@@ -24,6 +24,7 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int | str, ...]: ...
 
 
+K = TypeVar("K")
 T = TypeVar("T", bound=Shaped)
 
 HELD = {
@@ -40,15 +41,14 @@ HELD[ir.DataType.INT32] = HELD[ir.DataType.INT64]
 that count or point to something and so are far from 2 ** 24, where float32 is no longer exact."""
 
 
-class Values(Generic[T]):
+class Constants(Generic[K]):
     """The values made so far: constants, and what the target has for all others."""
 
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
         self.opsets = dict(model.graph.opset_imports)
-        self.known: dict[ir.Value, Constant | T] = {}
+        self.known: dict[ir.Value, Constant | K] = {}
         self.node: ir.Node | None = None
-        self._notes: dict[str, list[str]] = {}
 
     def constant(self, value: ir.Value | None) -> Constant | None:
         """The constant that `value` is, or None if it is computed (or absent)."""
@@ -70,6 +70,14 @@ class Values(Generic[T]):
         if array is None:
             raise Refusal(f"{what} is computed at run time", "make it a constant of the model")
         return [int(e) for e in array.reshape(-1)]
+
+
+class Values(Constants[T]):
+    """The same where all others have a shape; and what is to be said of the nodes."""
+
+    def __init__(self, model: ir.Model) -> None:
+        super().__init__(model)
+        self._notes: dict[str, list[str]] = {}
 
     def scalar(self, value: ir.Value | None, what: str) -> float:
         """A constant of one element."""

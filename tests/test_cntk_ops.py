@@ -196,3 +196,16 @@ def test_nothing_is_padded_by_cntk(tmp_path: Path) -> None:
     for function in functions:
         assert not any(function["attributes"].get("autoPadding", []))
         assert not any(function["attributes"].get("lowerPad", ()))
+
+
+@pytest.mark.parametrize("op", ["Log", "Sqrt", "Reciprocal", "Div"])
+def test_what_cntk_gives_at_the_edges_is_said(op: str, tmp_path: Path) -> None:
+    model = network(lambda g, x: g.op(op, *x), *[["N", 3]] * (2 if op == "Div" else 1))
+    saved(model, tmp_path, "cntk")
+    assert any(warning.startswith("CNTK gives 0 for x / 0") for warning in model.warnings)
+
+
+def test_nothing_is_said_of_a_divisor_that_is_known(tmp_path: Path) -> None:
+    model = network(lambda g, x: g.op("Div", x[0], g.constant(np.float32(3), "three")), ["N", 3])
+    saved(model, tmp_path, "cntk")
+    assert model.warnings == []

@@ -31,7 +31,7 @@ class Emitter(Walk[Tensor]):
         self.calls: list[Call] = []
         self.exits: dict[str, Variable] = {}
         self._weights: dict[Any, Variable] = {}
-        self._groups: list[tuple[Group, Any]] = []
+        self._groups: dict[Any, Group] = {}
         self._tensors: dict[ir.Value, Tensor] = {}
         self._apart: dict[tuple[Variable, int], Variable] = {}
         self._depth = 0
@@ -75,13 +75,8 @@ class Emitter(Walk[Tensor]):
 
     def group(self, role: str, **weights: Constant | None) -> Group:
         """The weights of a call: those of an earlier one where all of them are the same."""
-        given = {suffix: _identity(c) for suffix, c in weights.items() if c is not None}
-        for group, known in self._groups:
-            if known == given:
-                return group
-        group = Group(self.layer, role)
-        self._groups.append((group, given))
-        return group
+        given = tuple((suffix, _identity(c)) for suffix, c in weights.items() if c is not None)
+        return self._groups.setdefault(given, Group(self.layer, role))
 
     def weight(self, constant: Constant, group: Group, suffix: str, *, trains: bool | None = None) -> Variable:
         """A weight of a group."""
@@ -175,7 +170,10 @@ class Emitter(Walk[Tensor]):
         Axes meet from the last one on, as in ONNX; so the batch of one may only meet the batch of another,
         or nothing (an axis of size 1).
         """
-        tensors = [self.tensor(value) for value in values]
+        return self.matched([self.tensor(value) for value in values])
+
+    def matched(self, tensors: Sequence[Tensor]) -> tuple[list[Variable], Callable[[Variable], Tensor]]:
+        """The same for tensors."""
         rank = max(tensor.rank for tensor in tensors)
         places = {rank - t.rank + t.at for t in tensors if t.at is not None}
         if len(places) > 1:

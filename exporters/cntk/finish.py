@@ -96,8 +96,9 @@ def _merged(calls: Sequence[Call], kept: set[Variable]) -> list[Call]:
 
 def _name(emit: Lowering, ends: dict[Variable, str], taken: set[str]) -> None:
     exits: dict[Variable, str] = dict(ends)
+    maker = {variable: call for call in emit.calls for variable in call.results}
     for layer, variable in emit.exits.items():
-        call = next((c for c in emit.calls if variable in c.results), None)
+        call = maker.get(variable)
         if variable not in exits and variable.kind == "output" and call is not None and call.layer == layer:
             exits[variable] = unique(plain(layer), taken)
             emit.named[variable] = layer

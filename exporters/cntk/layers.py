@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from exporters.cntk import windows
 from exporters.cntk.emit import Emitter
-from exporters.cntk.functions import (
-    batch_normalization as normalize,
-)
 from exporters.cntk.functions import (
     binary,
     divide,
@@ -22,7 +20,6 @@ from exporters.cntk.functions import (
     minus,
     pad,
     plus,
-    pooling,
     power,
     reduce,
     reshape,
@@ -30,9 +27,6 @@ from exporters.cntk.functions import (
     slices,
     times,
     unary,
-)
-from exporters.cntk.functions import (
-    convolution as convolve,
 )
 from exporters.cntk.net import Group, Variable, number
 from exporters.constants import Array, Constant
@@ -90,7 +84,7 @@ def convolution(
 
     def body() -> Variable:
         w = emit.weight(kernel, group, "W", trains=True)
-        y = convolve(emit, pad(emit, x, _inner(pads, x.rank)), w, strides, groups)
+        y = windows.convolution(emit, pad(emit, x, _inner(pads, x.rank)), w, strides, groups)
         return _bias(emit, y, bias, group)
 
     keywords = {"strides": tuple(strides), "pads": _around(pads), "groups": groups}
@@ -111,7 +105,7 @@ def convolution_transpose(
 
     def body() -> Variable:
         w = emit.weight(kernel, group, "W", trains=True)
-        y = convolve(emit, x, w, strides, output=sizes)
+        y = windows.convolution(emit, x, w, strides, output=sizes)
         for axis, (before, behind) in enumerate(crops, 1):
             y = slices(emit, y, axis, before, emit.fixed([y.shape[axis]])[0] - behind)
         return _bias(emit, y, bias, group)
@@ -140,7 +134,7 @@ def batch_normalization(
     def body() -> Variable:
         learned = [emit.weight(c, group, name, trains=True) for c, name in ((scale, "scale"), (bias, "bias"))]
         statistics = [emit.weight(c, group, name, trains=False) for c, name in ((mean, "mean"), (variance, "variance"))]
-        return normalize(emit, [x, *learned, *statistics], epsilon)
+        return windows.batch_normalization(emit, [x, *learned, *statistics], epsilon)
 
     return emit.call("batch_normalization", [x, group], body, {"epsilon": float(epsilon)})
 
@@ -150,7 +144,7 @@ def max_pooling(emit: Emitter, x: Variable, window: Sequence[int], strides: Sequ
     keywords = {"strides": tuple(strides), "pads": _around(pads)}
 
     def body() -> Variable:
-        return pooling(emit, pad(emit, x, _inner(pads, x.rank), float("-inf")), 0, window, strides)
+        return windows.pooling(emit, pad(emit, x, _inner(pads, x.rank), float("-inf")), 0, window, strides)
 
     return emit.call("max_pooling", [x, tuple(window)], body, keywords, defaults=_defaults(len(strides)))
 
@@ -167,7 +161,7 @@ def average_pooling(
     keywords = {"strides": tuple(strides), "pads": _around(pads)}
 
     def body() -> Variable:
-        return pooling(emit, pad(emit, x, _inner(pads, x.rank)), 1, window, strides)
+        return windows.pooling(emit, pad(emit, x, _inner(pads, x.rank)), 1, window, strides)
 
     y = emit.call("average_pooling", [x, tuple(window)], body, keywords, defaults=_defaults(len(strides)))
     if correction is None:
@@ -205,7 +199,7 @@ def local_response_normalization(
             flat *= n
         squares = reshape(emit, times(emit, x, x), (1, channels, flat))
         around = pad(emit, squares, [(0, 0), (before, size - 1 - before), (0, 0)])
-        mean = reshape(emit, pooling(emit, around, 1, (size, 1), (1, 1)), x.shape)
+        mean = reshape(emit, windows.pooling(emit, around, 1, (size, 1), (1, 1)), x.shape)
         return divide(emit, x, power(emit, plus(emit, times(emit, mean, alpha), bias), beta))
 
     keywords = {"alpha": alpha, "beta": beta, "bias": bias}

@@ -21,12 +21,12 @@ from exporters.codegen.program import (
     Variable,
     call,
 )
-from exporters.constants import Array, Constant
+from exporters.constants import Constant
+from exporters.lowering import Constants
 from exporters.torch.values import (
     FLOATS,
     TORCH_DTYPES,
     Dims,
-    Known,
     dtype_code,
     plain,
     size_expression,
@@ -39,15 +39,12 @@ __all__ = ["Emitter", "Operand", "is_weight", "trains"]
 Operand = ir.Value
 
 
-class Emitter:
+class Emitter(Constants["Dims | Expression"]):
     """The first argument of every op function: it knows the values made so far and collects steps."""
 
     def __init__(self, model: ir.Model) -> None:
-        self.graph = model.graph
-        self.opsets = dict(model.graph.opset_imports)
-        self.known: dict[ir.Value, Known] = {}
+        super().__init__(model)
         self.steps: list[Step] = []
-        self.node: ir.Node | None = None
         self._members: dict[Any, Member] = {}
         self._layers: Counter[str] = Counter()
         self.inputs: list[tuple[ir.Value, Variable]] = []
@@ -115,25 +112,6 @@ class Emitter:
             if source == Use(variable) and candidate is value:
                 break
         return call("{}.shape[{}]", source, axis)
-
-    def constant(self, value: Operand | None) -> Constant | None:
-        known = self.known.get(value) if value is not None else None
-        return known if isinstance(known, Constant) else None
-
-    def array(self, value: Operand | None) -> Array | None:
-        constant = self.constant(value)
-        return None if constant is None else constant.numpy()
-
-    def ints(self, value: Operand | None, what: str) -> list[int]:
-        """A constant list of ints, such as axes.
-
-        Raises:
-            Refusal: it is computed at run time.
-        """
-        array = self.array(value)
-        if array is None:
-            raise Refusal(f"{what} is computed at run time", "make it a constant of the model")
-        return [int(e) for e in array.reshape(-1)]
 
     def scalar(self, value: Operand | None, what: str) -> float | int | bool:
         array = self.array(value)

@@ -11,7 +11,7 @@ from exporters.cntk import layers
 from exporters.cntk.emit import Emitter
 from exporters.cntk.functions import binary, clip, maximum, minimum, minus, plus, power, select, times, unary
 from exporters.cntk.net import Tensor, Variable, number
-from exporters.cntk.ops.table import APPROXIMATE, OPS
+from exporters.cntk.ops.table import APPROXIMATE, EDGES, OPS
 from hub.errors import Refusal
 
 __all__: list[str] = []
@@ -25,6 +25,8 @@ def _each(emit: Emitter, x: ir.Value, function: Callable[[Variable], Variable]) 
 def _register(name: str, op: str) -> None:
     @OPS(name)
     def say(emit: Emitter, x: ir.Value) -> Tensor:
+        if op in ("Log", "Sqrt", "Reciprocal"):
+            emit.note(EDGES)
         return _each(emit, x, lambda v: unary(emit, op, v))
 
     say.__doc__ = f"C.{name.lower()}."
@@ -44,6 +46,7 @@ def acosh(emit: Emitter, x: ir.Value) -> Tensor:
     def say(v: Variable) -> Variable:
         return unary(emit, "Log", plus(emit, v, unary(emit, "Sqrt", minus(emit, times(emit, v, v), 1.0))))
 
+    emit.note(EDGES)
     return _each(emit, x, say)
 
 

@@ -39,14 +39,11 @@ def gemm(
     transB: int,
 ) -> Tensor:
     """x W + b; the factors go into the weights."""
-    source = emit.tensor(a)
-    if source.at is None or transA:
+    source, kernel = emit.tensor(a), emit.constant(b)
+    if source.at is None or transA or kernel is None:
         return _computed_gemm(emit, a, b, c, alpha, beta, transA, transB)
     if source.at != 0:
         raise Refusal("its first axis is not the batch")
-    kernel = emit.constant(b)
-    if kernel is None:
-        return _computed_gemm(emit, a, b, c, alpha, beta, transA, transB)
     kernel = floats(kernel)
     if transB:
         kernel = kernel.transposed()
@@ -54,11 +51,9 @@ def gemm(
         kernel = kernel.viewed(lambda array: array * array.dtype.type(alpha), kernel.shape, f"times{alpha}")
     bias = emit.constant(c)
     if c is not None and (bias is None or bias.size != kernel.shape[1]):
-        if beta != 1.0:
-            raise Refusal("a factor for a bias that is no vector")
-        product = layers.dense(emit, source.variable, kernel, None)
-        emit.known[b] = emit.like(source, product)
-        raise Refusal("a bias that is no vector")
+        product = emit.like(source, layers.dense(emit, source.variable, kernel, None))
+        (left, right), tensor = emit.matched([product, emit.tensor(c)])
+        return tensor(plus(emit, left, right if beta == 1.0 else times(emit, right, beta)))
     if bias is not None:
         bias, columns = floats(bias), kernel.shape[1]
         if beta != 1.0:
@@ -167,7 +162,7 @@ def log_softmax_(emit: Emitter, x: ir.Value, *, axis: int) -> Tensor:
 @OPS("Hardmax")
 def hardmax(emit: Emitter, x: ir.Value, *, axis: int) -> Tensor:
     """1 at the first of the greatest: where its number is that of C.argmax."""
-    from exporters.cntk.ops.shape import counter
+    from exporters.cntk.ops.indexing import counter
 
     source = emit.tensor(x)
     v, place = source.variable, emit.axis(source, axis)

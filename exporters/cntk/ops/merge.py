@@ -21,7 +21,7 @@ from exporters.cntk.functions import (
 )
 from exporters.cntk.layers import param_relu
 from exporters.cntk.net import Tensor, Variable
-from exporters.cntk.ops.table import OPS
+from exporters.cntk.ops.table import EDGES, OPS
 from hub.errors import Refusal
 
 __all__: list[str] = []
@@ -42,8 +42,17 @@ def _register(name: str, function: Two) -> None:
     say.__doc__ = f"{function.__doc__}"
 
 
-for _name, _function in {"Add": plus, "Sub": minus, "Mul": times, "Div": divide, "Pow": power}.items():
+for _name, _function in {"Add": plus, "Sub": minus, "Mul": times, "Pow": power}.items():
     _register(_name, _function)
+
+
+@OPS("Div")
+def div(emit: Emitter, a: ir.Value, b: ir.Value) -> Tensor:
+    """a / b, which CNTK computes as a * (1 / b)."""
+    divisor = emit.array(b)
+    if divisor is None or not divisor.all():
+        emit.note(EDGES)
+    return _two(emit, a, b, divide)
 
 
 def _comparison(name: str, op: str) -> None:

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from exporters.cntk.emit import Emitter
 from exporters.cntk.functions import arg_reduce, matrix_times, minus, reduce, reshape, times, transpose, unary
 from exporters.cntk.net import Group, Tensor, Variable, number
-from exporters.cntk.ops.shape import reversed_axis
-from exporters.cntk.ops.table import OPS
+from exporters.cntk.ops.indexing import reversed_axis
+from exporters.cntk.ops.table import EDGES, OPS
 from exporters.constants import Constant
 
 __all__: list[str] = []
@@ -42,6 +42,9 @@ def _reduced(
 def _register(name: str, before: str | None, operation: str, after: str | None) -> None:
     @OPS(f"Reduce{name}")
     def say(emit: Emitter, x: ir.Value, axes: ir.Value | None, *, keepdims: int, noop_with_empty_axes: int) -> Tensor:
+        if after == "Log":
+            emit.note(EDGES)
+
         def body(v: Variable, places: list[int]) -> Variable:
             if before == "Square":
                 v = times(emit, v, v)

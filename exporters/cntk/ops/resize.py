@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from exporters.cntk.emit import Emitter
 from exporters.cntk.net import Tensor
-from exporters.cntk.ops.shape import along, picked
+from exporters.cntk.ops.indexing import along, picked
 from exporters.cntk.ops.table import OPS
 from exporters.resizing import axis_matrices, picks_of
 from hub.errors import Refusal

@@ -6,6 +6,7 @@ negative number is 0, and so is 1 / 0.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from importers.cntk.context import Context, Tensor
@@ -106,8 +107,12 @@ def log_plus(cntk: Context, x: Tensor, y: Tensor) -> Tensor:
 
 @function("Clip")
 def clip(cntk: Context, x: Tensor, least: Tensor, most: Tensor) -> Tensor:
-    """Between two numbers, or two for each place."""
+    """Between two numbers, or two for each place; the lower one holds where it is above the upper one."""
     like, values = cntk.aligned(x, least, most)
+    lower, upper = cntk.numbers(least), cntk.numbers(most)
+    if lower is None or upper is None or not np.all(lower <= upper):
+        below, above = cntk.op("Less", values[0], values[1]), cntk.op("Greater", values[0], values[2])
+        return like.of(cntk.op("Where", below, values[1], cntk.op("Where", above, values[2], values[0])))
     if all(value.shape is not None and len(value.shape) == 0 for value in values[1:]):
         return like.of(cntk.op("Clip", *values))
     return like.of(cntk.op("Min", cntk.op("Max", values[0], values[1]), values[2]))

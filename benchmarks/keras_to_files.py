@@ -1,4 +1,4 @@
-"""Keras files to Caffe: hub, all the way, against what the peers need for the first leg of any such route, to ONNX."""
+"""Keras files to Caffe and CNTK: hub all the way, against what peers need for the first leg, to ONNX."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ MODELS = ("ResNet50", "VGG16")
 
 TOOLS = {
     "hub, to Caffe": (HUB, ".prototxt", 3),
+    "hub, to CNTK": (HUB, ".dnn", 3),
     "tf2onnx, to ONNX only": (TF2ONNX, ".onnx", 1),
     "keras export, to ONNX only": (EXPORT, ".onnx", 1),
 }
@@ -30,7 +31,7 @@ def run(folder: Path) -> str:
             raise SystemExit(f"{model} could not be made:\n{made.output}")
         own: Cost | None = None
         for tool, (code, suffix, runs) in TOOLS.items():
-            if model == "VGG16" and own is not None:
+            if model == "VGG16" and code != HUB:
                 break
             print(model, tool, file=sys.stderr, flush=True)
             target = folder / f"out{suffix}"
@@ -38,8 +39,8 @@ def run(folder: Path) -> str:
             if cost.code:
                 raise SystemExit(f"{tool} failed on {model}:\n{cost.output}")
             own = own or cost
-            weights = target.with_suffix(".caffemodel")
-            size = f" (file: {weights.stat().st_size / 1e6:.0f})" if weights.exists() and cost == own else ""
+            weights = target.with_suffix(".caffemodel") if suffix == ".prototxt" else target
+            size = f" (file: {weights.stat().st_size / 1e6:.0f})" if code == HUB else ""
             ratios = f"{cost.cpu / own.cpu:.1f} | {cost.wall / own.wall:.1f} | {cost.peak / own.peak:.1f}"
             lines.append(f"| {model} | {tool} | {cost.cpu:.2f} | {cost.wall:.2f} | {cost.peak:.0f}{size} | {ratios} |")
             for path in (target, weights):

@@ -1,0 +1,98 @@
+"""python -m benchmarks.networks [--only NAME] [--write FILE]: networks in the real Caffe and CNTK by layer.
+
+Each is built with seeded weights (normalisation statistics randomised), an image with H != W and batch 2, and
+converted. Every layer that both sides know by name is compared with ONNX Runtime's value, by its own spread;
+outputs before the softmax.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import measure
+
+MODELS = """VGG16 VGG19 InceptionV3 ResNet50 DenseNet121 Xception MobileNet MobileNetV2 NASNetMobile
+InceptionResNetV2 EfficientNetB0""".split()
+
+TARGETS = {"Caffe": ("net.prototxt", None), "CNTK": ("net.dnn", None), "CNTK code": ("net.py", "cntk")}
+
+ONE = """
+import json, sys
+sys.path.insert(0, "tests")
+import keras, numpy as np
+import hub
+from keras_cases import randomise
+from pathlib import Path
+name, folder, file, to = sys.argv[1:]
+keras.utils.set_random_seed(1)
+network = getattr(keras.applications, name)(weights=None, input_shape=(96, 128, 3), classes=50)
+randomise(network)
+network.save(f"{folder}/net.keras")
+model = hub.load(f"{folder}/net.keras")
+try:
+    paths = hub.save(model, f"{folder}/{file}", to=to or None)
+except hub.UnsupportedOps as error:
+    print("RESULT" + json.dumps({"refused": [op.op for op in error.ops]}))
+    raise SystemExit
+report = hub.check(model, paths[0], layers=True)
+layers = [row.of_spread for row in report.rows if row.kind == "layer" and row.of_spread is not None]
+outputs = [row.of_spread for row in report.rows if row.kind == "before activation"]
+print("RESULT" + json.dumps({
+    "ok": report.ok, "layers": len(layers), "worst": max(layers), "output": max(outputs),
+    "lines": len(paths[0].read_text().splitlines()) if paths[0].suffix == ".py" else 0,
+    "size": sum(path.stat().st_size for path in paths) / 1e6,
+}))
+"""
+
+
+def row(name: str, target: str) -> str:
+    """The line of one model in one target, from a process of its own."""
+    file, to = TARGETS[target]
+    with tempfile.TemporaryDirectory(prefix="hub-nets-") as folder:
+        done = measure(ONE, name, folder, file, to or "")
+    found = [line for line in done.output.splitlines() if line.startswith("RESULT")]
+    if done.code or not found:
+        return f"| {name} | {target} | **failed**: {done.output.strip().splitlines()[-1][:200]} |"
+    r = json.loads(found[0].removeprefix("RESULT"))
+    if "refused" in r:
+        return f"| {name} | {target} | refused: {', '.join(r['refused'])} |"
+    verdict, code = "ok" if r["ok"] else "**differs**", r["lines"] or ""
+    cells = [name, target, verdict, r["layers"], f"{r['worst']:.1e}", f"{r['output']:.1e}", code, f"{r['size']:.0f}"]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    """Run all models and print or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=MODELS)
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    lines = [
+        "# Networks in Caffe and CNTK",
+        "",
+        "Made by `python -m benchmarks.networks --write docs/networks.md`; not edited by hand.",
+        "",
+        "Networks of `keras.applications` with seeded weights, images of 96 x 128, batch 2, run by the real Caffe 1.0",
+        "and the real CNTK 2.7. Every layer that has the same name on both sides is compared with ONNX Runtime; errors",
+        "are the largest difference by the spread of the layer, those of the output before the softmax. The promise is",
+        "1e-4. What a target could not say exactly would be refused, and stand here as such.",
+        "",
+        "| model | target | verdict | layers | worst layer | output | lines of code | MB |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in MODELS if arguments.only is None else [arguments.only]:
+        for target in TARGETS:
+            lines.append(row(name, target))
+            print(lines[-1], file=sys.stderr, flush=True)
+    page = "\n".join(lines) + "\n"
+    if arguments.write:
+        arguments.write.write_text(page)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
