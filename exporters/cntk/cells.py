@@ -118,7 +118,7 @@ class Layer:
         """The rows of some gates of a direction's matrix, as C.times takes them."""
         rows, n = slice(first * self.units, last * self.units), of.shape[2]
         shape = (n, (last - first) * self.units)
-        return of.viewed(lambda array: array[d, rows].T, shape, f"{name}{d}")
+        return of.viewed(lambda array: array[d, rows].T, shape, f"{name}{d}:{rows.start}:{rows.stop}")
 
     def bias(self, d: int, first: int, last: int, *, inner: int | None = None) -> Constant | None:
         """The sum of both biases for some gates, without the second one of the gate `inner`."""
@@ -133,14 +133,14 @@ class Layer:
                 second[inner * units : (inner + 1) * units] = 0
             return (array[d, :half] + second)[rows]
 
-        return self.b.viewed(summed, ((last - first) * units,), f"bias{d}:{first}:{last}:{inner}")
+        return self.b.viewed(summed, ((last - first) * units,), f"bias{d}:{rows.start}:{rows.stop}:{inner}")
 
     def inner_bias(self, d: int, gate: int) -> Constant | None:
         """The second bias of a gate."""
         if self.b is None:
             return None
         first = self.b.shape[1] // 2 + gate * self.units
-        return self.b.viewed(lambda array: array[d, first : first + self.units], (self.units,), f"inner{d}:{gate}")
+        return self.b.viewed(lambda array: array[d, first : first + self.units], (self.units,), f"inner{d}:{first}")
 
     def row(self, of: Constant, d: int) -> Constant:
         """What a tensor by directions has for one of them."""
@@ -158,7 +158,7 @@ class Layer:
                 return number(0.0)
             if (rows == rows[:1]).all():
                 row = floats(constant).viewed(
-                    lambda array: np.moveaxis(array, batch, 0)[0, d], (self.units,), f"first{d}"
+                    lambda array: np.moveaxis(array, batch, 0)[0, d], (self.units,), f"first{d}:{batch}"
                 )
                 return emit.weight(row, Group(emit.layer, "initial"), what, trains=False)
             if emit.batch:
