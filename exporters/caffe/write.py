@@ -17,6 +17,7 @@ from exporters.caffe.lower import Lowering
 from exporters.caffe.net import Layer
 from exporters.caffe.target import legalize
 from exporters.rules.fold_batchnorm import FOLDED
+from exporters.written import Written
 from hub.canonical import PERMUTATION, layer_of
 from hub.errors import HubError, Refusal, UnsupportedOps, UsageError
 from hub.formats import find
@@ -26,15 +27,7 @@ from hub.schemas.caffe import DIALECTS, dialect_of
 if TYPE_CHECKING:
     from hub.model import Model
 
-__all__ = ["Written", "write"]
-
-
-class Written(list[Path]):
-    """The paths written, and what the user should know."""
-
-    def __init__(self, paths: Sequence[Path], warnings: Sequence[str]) -> None:
-        super().__init__(paths)
-        self.warnings = list(warnings)
+__all__ = ["write"]
 
 
 def write(

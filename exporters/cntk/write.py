@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,21 +14,14 @@ from exporters.cntk.network import Network
 from exporters.cntk.source import source
 from exporters.cntk.target import legalize
 from exporters.cntk.weights import write_npz
+from exporters.written import Written
 from hub.errors import UnsupportedOps
 from hub.formats import find
 
 if TYPE_CHECKING:
     from hub.model import Model
 
-__all__ = ["Written", "write"]
-
-
-class Written(list[Path]):
-    """The paths written, and what the user should know."""
-
-    def __init__(self, paths: Sequence[Path], warnings: Sequence[str]) -> None:
-        super().__init__(paths)
-        self.warnings = list(warnings)
+__all__ = ["write"]
 
 
 def write(model: Model, dst: Path) -> Written:
