@@ -47,6 +47,8 @@ def axis_matrices(
         n, m = shape[axis], outputs[axis]
         if not isinstance(n, int) or not isinstance(m, int):
             raise Refusal("a resize of an open size", "give the sizes of the inputs: inputs=, --input")
+        if m == 0:
+            raise Refusal("a tensor without elements")
         if coordinates == "align_corners" and abs(factors.get(axis, 1.0) * n % 1) > 1e-5:
             raise Refusal("aligned corners with a broken size, where ONNX Runtime and the standard's reference differ")
         matrices[axis] = _matrix(n, m, factors.get(axis), options)

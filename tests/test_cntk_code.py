@@ -15,6 +15,9 @@ from out_nets import agrees, network
 from random_graphs import random_graph
 
 import hub
+from exporters.cntk.helpers import TRAINED
+from exporters.codegen.loops import loops
+from hub.dnn import read
 from parity.runners import cntk
 
 need_runtime("cntk")
@@ -199,3 +202,99 @@ def test_an_activation_of_the_same_layer_is_an_argument(tmp_path: Path) -> None:
         runner = cntk.open(hub.save(model, tmp_path / ("net.dnn" if target == "cntk" else "net.py"), to="cntk")[0])
         assert {"fc0", "fc1", "fc2", "fc3"} <= set(runner.layers)
         runner.close()
+
+
+@pytest.mark.parametrize(
+    "names", [("a.b", "a_b"), ("C", "C_"), ("w", "w_"), ("number", "other"), ('x"', "x'"), ("x", "x2")]
+)
+def test_inputs_of_any_names_stay_apart(names: tuple[str, str], tmp_path: Path) -> None:
+    """Also from each other where they are the same as identifiers, and from the counter of a loop."""
+    weights = [normal(np.random.default_rng(i), 3, 3) for i in range(4)]
+
+    def build(g: Any, x: Any) -> Any:
+        y = x[0]
+        for number, weight in enumerate(weights):
+            with g.layer(f"dense{number}", "Dense"):
+                y = g.op("MatMul", y, g.constant(weight, "W"))
+        return g.op("Sub", y, x[1])
+
+    model = network(build, ["N", 3], ["N", 3])
+    for value, name in zip(model.ir.graph.inputs, names, strict=True):
+        value.name = name
+    assert "for number in range" in text(model, tmp_path)
+    feeds = {name: normal(np.random.default_rng(k), 2, 3) for k, name in enumerate(names)}
+    expected = model.run(feeds)["y0"]
+    for path in (tmp_path / "net.py", hub.save(model, tmp_path / "net.dnn")[0]):
+        runner = cntk.open(path)
+        own = sorted(info.name for info in runner.inputs)
+        assert len({*own}) == 2
+        got = runner.run(dict(zip(own, (feeds[name] for name in sorted(names)), strict=True)))["y0"]
+        runner.close()
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def numbered(names: list[str]) -> hub.Model:
+    """Blocks of two layers."""
+    weights = [normal(np.random.default_rng(i), 3, 3) for i in range(len(names))]
+
+    def build(g: Any, x: Any) -> Any:
+        y = x[0]
+        for name, weight in zip(names, weights, strict=True):
+            with g.layer(name, "Dense"):
+                y = g.op("Tanh", g.op("MatMul", y, g.constant(weight, "W")))
+        return y
+
+    return network(build, ["N", 3])
+
+
+@pytest.mark.parametrize("form", ["{}", "{} ", "0{}", "{}_0", "{0}_{0}"])
+def test_names_that_are_numbers(form: str, tmp_path: Path) -> None:
+    model = numbered([form.format(number) for number in range(8, 14)])
+    agrees(model, tmp_path, normal(np.random.default_rng(0), 2, 3), target="cntk code")
+
+
+def test_long_names(tmp_path: Path) -> None:
+    """A line that is opened at the brackets of an index gets no comma there, which would make a tuple of it."""
+
+    def build(g: Any, x: Any) -> Any:
+        with g.layer("encoder/" * 12, "Add"):
+            return g.op("Add", x[0], g.constant(normal(np.random.default_rng(0), 3), "c"))
+
+    agrees(network(build, ["N", 3]), tmp_path, normal(np.random.default_rng(1), 2, 3), target="cntk code")
+    assert 'weight",' not in (tmp_path / "net.py").read_text()
+
+
+def test_the_same_weights_train(tmp_path: Path) -> None:
+    """What is a parameter of the native model is one of the code, which goes by names."""
+    model = hub.load(random_weights(tmp_path))
+    (native,) = hub.save(model, tmp_path / "net.dnn")
+    hub.save(model, tmp_path / "net.py", to="cntk")
+    trained = {v["name"] for v in read(native)["inputs"] if v["kind"] == 2}
+    with np.load(tmp_path / "net.npz") as arrays:
+        assert trained == {n for n in arrays.files if n.rpartition(".")[2].rstrip("0123456789") in TRAINED}
+    assert "layer.weight" in trained
+
+
+def random_weights(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+
+    def build(g: Any, x: Any) -> Any:
+        y = g.op("Gemm", x[0], g.constant(normal(rng, 3, 3), "w"), g.constant(normal(rng, 3), "b"))
+        return g.op("Mul", y, g.constant(normal(rng, 3), "scale"))
+
+    return hub.save(network(build, ["N", 3]), folder / "net.onnx")[0]
+
+
+def test_what_counts_up_is_whole_numbers() -> None:
+    """The digits of a float are none, of a negative number they are."""
+    for form, expected in (
+        ("x = f(x, 1e-{})", None),
+        ("x = f(x, 1e+{})", None),
+        ("x = f(x, 0.{})", None),
+        ("x = f(x, x{})", None),
+        ("x = f(x, -{})", "x = f(x, -number)"),
+        ('x = f(x, "a{}")', 'x = f(x, f"a{number}")'),
+    ):
+        lines = [form.format(number) for number in range(16, 20)]
+        looped = [(0, "for number in range(16, 20):"), (4, expected)]
+        assert list(loops(lines)) == (looped if expected else [(0, line) for line in lines])

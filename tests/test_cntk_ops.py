@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from conftest import need_runtime
@@ -20,6 +21,7 @@ need_runtime("cntk")
 need_runtime("cntk-python")
 
 TARGETS = ("cntk", "cntk code")
+SAMPLES: list[int | str] = ["N", 3]
 MIXED = "mixes the batch with other axes"
 """What a Reshape that CNTK cannot say exactly does; random cases have some."""
 
@@ -198,14 +200,57 @@ def test_nothing_is_padded_by_cntk(tmp_path: Path) -> None:
         assert not any(function["attributes"].get("lowerPad", ()))
 
 
-@pytest.mark.parametrize("op", ["Log", "Sqrt", "Reciprocal", "Div"])
+@pytest.mark.parametrize("op", ["Log", "Sqrt", "Reciprocal", "Div", "Pow"])
 def test_what_cntk_gives_at_the_edges_is_said(op: str, tmp_path: Path) -> None:
-    model = network(lambda g, x: g.op(op, *x), *[["N", 3]] * (2 if op == "Div" else 1))
+    model = network(lambda g, x: g.op(op, *x), *[SAMPLES] * (2 if op in ("Div", "Pow") else 1))
     saved(model, tmp_path, "cntk")
     assert any(warning.startswith("CNTK gives 0 for x / 0") for warning in model.warnings)
 
 
 def test_nothing_is_said_of_a_divisor_that_is_known(tmp_path: Path) -> None:
-    model = network(lambda g, x: g.op("Div", x[0], g.constant(np.float32(3), "three")), ["N", 3])
-    saved(model, tmp_path, "cntk")
-    assert model.warnings == []
+    for op in ("Div", "Pow"):
+
+        def build(g: Any, x: Any, op: str = op) -> Any:
+            return g.op(op, x[0], g.constant(np.float32(3), "three"))
+
+        model = network(build, ["N", 3])
+        saved(model, tmp_path, "cntk")
+        assert model.warnings == []
+
+
+def test_acosh_close_to_one_and_far_from_it(tmp_path: Path) -> None:
+    model = network(lambda g, v: g.op("Acosh", v[0]), ["N", 4])
+    for x in ([1, 1.0001, 1.001, 1.01], [3, 1e10, 1e20, 1e38]):
+        agrees(model, tmp_path, np.array([x], np.float32), target="cntk")
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "LpPool", "AveragePool"])
+def test_a_last_window_behind_the_input_is_refused(op: str, tmp_path: Path) -> None:
+    """ONNX Runtime leaves it out, as the standard says; shapes that were inferred before opset 22 have it."""
+    options: dict[str, Any] = {"kernel_shape": [4, 3], "strides": [2, 1], "pads": [0, 2, 3, 0], "ceil_mode": 1}
+    sizes = [onnx.helper.make_tensor_value_info(n, 1, [2, 3, *rest]) for n, rest in (("x", (4, 5)), ("y", (3, 5)))]
+    graph = onnx.helper.make_graph([onnx.helper.make_node(op, ["x"], ["y"], **options)], "net", sizes[:1], sizes[1:])
+    opsets = [onnx.helper.make_opsetid("", 21)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "net.onnx")
+    model = hub.load(tmp_path / "net.onnx")
+    with pytest.raises(hub.UnsupportedOps, match="behind the input"):
+        saved(model, tmp_path, "cntk")
+
+
+def test_a_maximum_of_nothing_is_refused(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [4, 1], "pads": [1, 1, 1, 1], "dilations": [2, 2]}
+    model = network(lambda g, x: g.op("MaxPool", x[0], **options), ["N", 3, 6, 1])
+    with pytest.raises(hub.UnsupportedOps, match="outside of the input"):
+        saved(model, tmp_path, "cntk")
+
+
+def test_nothing_left_of_an_axis_is_refused(tmp_path: Path) -> None:
+    def cut(g: Any, x: Any) -> Any:
+        return g.op("Pad", x[0], g.ints([0, -2, 0, 3], "pads"))
+
+    def shrunk(g: Any, x: Any) -> Any:
+        return g.op("Resize", x[0], None, g.constant(np.array([1, 0.3], np.float32), "scales"))
+
+    for build, reason in ((cut, "cuts off all"), (shrunk, "without elements")):
+        with pytest.raises(hub.UnsupportedOps, match=reason):
+            saved(network(build, ["N", 2]), tmp_path, "cntk")

@@ -60,7 +60,8 @@ class Emitter(Walk[Tensor]):
             plain = number(float(constant.numpy().reshape(-1)[0]))
             if not constant.shape:
                 return plain
-        return self.weight(constant, Group(self.layer, "constant"), "constant")
+        suffix = "weight" if _trains(constant) else "constant"
+        return self.weight(constant, Group(self.layer, suffix), suffix)
 
     def given(self, value: ir.Value | None, what: str) -> Constant:
         """A constant of float32 that the operator has as a weight.
@@ -86,7 +87,7 @@ class Emitter(Walk[Tensor]):
         key = (_identity(constant), group, suffix)
         if key not in self._weights:
             if trains is None:
-                trains = constant.root is not None and _role(constant) != "constant"
+                trains = _trains(constant)
             kind: Any = "parameter" if trains else "constant"
             made = Variable(kind, constant.shape, data=constant, group=group, suffix=suffix, batch=False)
             self._weights[key] = made
@@ -259,6 +260,11 @@ class Emitter(Walk[Tensor]):
 def _identity(constant: Constant) -> Any:
     """What two constants have in common that are one weight of the source."""
     return (constant.root, constant.view) if constant.root is not None else constant
+
+
+def _trains(constant: Constant) -> bool:
+    """Whether training changes it: it is a weight of the source."""
+    return constant.root is not None and _role(constant) != "constant"
 
 
 def _role(constant: Constant) -> str | None:

@@ -27,7 +27,7 @@ LAYERS = frozenset({"convolution", "convolution_transpose", "dense", "batch_norm
 
 def finish(emit: Lowering, outputs: Sequence[tuple[str, Variable]]) -> list[Variable]:
     """Name everything, and drop what no output needs; returns the variables of the outputs."""
-    taken: set[str] = {plain(v.name) for v in emit.inputs}
+    taken: set[str] = {v.name for v in emit.inputs}
     ends: dict[Variable, str] = {}
     results = []
     nameless = {v for call in emit.calls for v in call.results[1:]}

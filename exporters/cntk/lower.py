@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from exporters.cntk.emit import SIZES_HINT, Emitter
+from exporters.cntk.names import plain
 from exporters.cntk.net import Tensor, Variable
 from exporters.cntk.ops import OPS
+from exporters.codegen.names import unique
 from hub.canonical import layer_of
 from hub.errors import Refusal
 
@@ -24,6 +26,7 @@ class Lowering(Emitter):
         super().__init__(model, batch)
         self.inputs: list[Variable] = []
         self.named: dict[Variable, str] = {}
+        self._taken: set[str] = set()
 
     def enter(self, value: ir.Value) -> Tensor:
         """The variable of an input: its batch is its first open axis, or its first axis."""
@@ -32,7 +35,8 @@ class Lowering(Emitter):
             raise Refusal("a number without a batch")
         at = next((i for i, size in enumerate(shape) if not isinstance(size, int)), 0) if self.batch else None
         sample = tuple(size for i, size in enumerate(shape) if i != at)
-        variable = Variable("input", sample, value.name or "", batch=self.batch)
+        name = unique(plain(value.name or ""), self._taken)
+        variable = Variable("input", sample, name, batch=self.batch)
         self.inputs.append(variable)
         if not all(isinstance(size, int) for size in sample):
             raise Refusal("sizes other than the batch are open", SIZES_HINT)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from exporters.cntk.dynamic import step_axis
-from exporters.cntk.names import plain
 from exporters.cntk.net import Function, Variable
 from exporters.cntk.network import Network
 from hub.dnn import BATCH, OPERATORS, Array, Axis, Shape, Tree, write
@@ -88,7 +87,7 @@ def _variable(variable: Variable, uid: str) -> Tree:
         "is_sparse": False,
         "needs_gradient": variable.kind == "parameter",
         "shape": _shape(variable),
-        "name": variable.key or plain(variable.name) if variable.name or variable.group else "",
+        "name": variable.key or variable.name,
     }
     if variable.data is not None:
         made["value"] = Array(1, _shape(variable), variable.data.write)

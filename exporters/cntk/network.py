@@ -10,7 +10,6 @@ from typing import Any
 import onnx_ir as ir
 
 from exporters.cntk.lower import Lowering
-from exporters.cntk.names import plain
 from exporters.cntk.net import Tensor, Variable
 
 __all__ = ["Network"]
@@ -59,7 +58,7 @@ class Network:
         for variable, value in zip(self.emit.inputs, inputs, strict=True):
             tensor = self.emit.known[value]
             assert isinstance(tensor, Tensor)
-            yield "inputs", plain(variable.name), value, tensor
+            yield "inputs", variable.name, value, tensor
         for variable, value, tensor in zip(self.outputs, self.graph.outputs, self.tensors, strict=True):
             yield "outputs", variable.function.name if variable.function else "", value, tensor
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from exporters.cntk.helpers import HELPERS, NEEDS, TRAINED
 from exporters.cntk.lower import Lowering
-from exporters.cntk.names import plain
 from exporters.cntk.net import Call, Group, Variable
 from exporters.cntk.network import Network
 from exporters.codegen.blocks import find_blocks
 from exporters.codegen.body import Text, function_body
 from exporters.codegen.layout import lay_out
-from exporters.codegen.loops import loops
+from exporters.codegen.loops import COUNTER, loops
 from exporters.codegen.names import Code, Name, identifier, literal, prose, unique
 from exporters.codegen.naming import name_blocks
 from exporters.codegen.program import (
@@ -42,6 +41,8 @@ from exporters.codegen.source_names import Naming, Piece, name_slots
 __all__ = ["source"]
 
 RESERVED = frozenset({"C", "np", "os", "w", "build", "load_weights", "path", *HELPERS})
+LOCALS = frozenset({"x", COUNTER})
+"""What no function and no input but the only one may be called: values and loops take it."""
 PRECEDENCE = {"{} + {}": ADD, "{} - {}": ADD, "{} * {}": MULTIPLY, "{} / {}": MULTIPLY}
 
 
@@ -52,10 +53,10 @@ def source(network: Network, title: str, origin: str) -> str:
     scope = program.scope(network.outputs)
     blocks = find_blocks(scope)
     taken = set(RESERVED)
-    name_blocks(blocks, RESERVED, taken, title, functions=True)
+    name_blocks(blocks, RESERVED | LOCALS, taken, title, functions=True)
     namings = name_slots(blocks, {*taken, "x", "x2", "x3"})
     inputs = _inputs(emit.inputs, taken)
-    functions = [_block(block, namings) for block in blocks]
+    functions = [_block(block, namings, taken) for block in blocks]
     functions.append(_build(scope, emit, inputs, namings, taken))
     body = "\n\n\n".join("\n".join(lines) for lines in functions)
     helpers = [HELPERS[name].rstrip("\n") for name in _helpers(emit.calls)]
@@ -192,15 +193,19 @@ class _Text(Text):
             return value.name if value.factor == 1 else f"{value.factor} * {value.name}"
         return literal(value).replace("math.inf", "np.inf").replace("math.nan", "np.nan")
 
-    def pieces(self, pieces: Sequence[Piece]) -> str:
-        """A name that is made of texts and of parameters."""
+    def pieces(self, pieces: Sequence[Piece], number: bool = False) -> str:
+        """A name that is made of texts and of parameters, or where a `number` is asked for, that."""
         assert self.naming is not None
         names = self.naming.parameters
         parts = [
             literal(p)[1:-1] if isinstance(p, str) else names[p[0]] + (f" + {p[1]}" if p[1] else "") for p in pieces
         ]
         if len(pieces) == 1:
-            return literal(pieces[0]) if isinstance(pieces[0], str) else parts[0]
+            (piece,) = pieces
+            if isinstance(piece, str):
+                return piece if number else literal(piece)
+            if number or not self.naming.numbers[piece[0]]:
+                return parts[0]
         texts = [t if isinstance(p, str) else f"{{{t}}}" for p, t in zip(pieces, parts, strict=True)]
         return f'f"{"".join(texts)}"'
 
@@ -223,12 +228,13 @@ class _Text(Text):
     def names(self, member: Member, block: Block) -> list[str]:
         """What a block is told of the names of its layers."""
         if self.naming is not None:
-            return [self.pieces(pieces) for pieces in self.naming.calls[member]]
+            numbers = self.namings[block].numbers
+            return [self.pieces(*given) for given in zip(self.naming.calls[member], numbers, strict=True)]
         return [literal(value) for value in self.namings[block].arguments([str(name) for name in member.names])]
 
 
-def _block(block: Block, namings: dict[Block, Naming]) -> list[str]:
-    """The function of a repeated piece."""
+def _block(block: Block, namings: dict[Block, Naming], functions: set[str]) -> list[str]:
+    """The function of a repeated piece, which may call others of these `functions`."""
     inputs = ["x", *(f"x{k}" for k in range(2, len(block.scope.inputs) + 1))]
     naming = namings[block]
     plain = [p for p in block.parameters if p.required]
@@ -237,7 +243,7 @@ def _block(block: Block, namings: dict[Block, Naming]) -> list[str]:
     lines = lay_out(f"def {block.name}({', '.join(parameters)}):", 0)
     names = dict(zip(block.scope.inputs, inputs, strict=True))
     text = _Text("", names, naming=naming, namings=namings)
-    taken = {*RESERVED, *parameters, *naming.parameters, *(p.name for p in block.parameters)}
+    taken = {*functions, *parameters, *naming.parameters, *(p.name for p in block.parameters)}
     for line in function_body(block.scope, text, taken):
         lines += lay_out(line, 4)
     return lines
@@ -247,7 +253,8 @@ def _inputs(variables: Sequence[Variable], taken: set[str]) -> list[str]:
     """Local names of the inputs."""
     if len(variables) == 1:
         return ["x"]
-    return [unique(identifier(v.name, taken, "x"), set(taken)) for v in variables]
+    taken = {*taken, COUNTER}
+    return [unique(identifier(v.name, taken, "x"), taken) for v in variables]
 
 
 def _build(
@@ -265,7 +272,7 @@ def _build(
     for name, variable in zip(inputs, emit.inputs, strict=True):
         dynamic = "" if variable.batch else ", dynamic_axes=[]"
         shape = literal(tuple(variable.shape))
-        lines += lay_out(f"{name} = C.input_variable({shape}{dynamic}, name={literal(plain(variable.name))})", 4)
+        lines += lay_out(f"{name} = C.input_variable({shape}{dynamic}, name={literal(variable.name)})", 4)
     text = _Text("", dict(zip(scope.inputs, inputs, strict=True)), namings=namings)
     for indent, line in loops(function_body(scope, text, {*taken, *inputs} - {"x"})):
         lines += lay_out(line, 4 + indent)

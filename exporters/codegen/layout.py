@@ -34,12 +34,20 @@ def lay_out(line: str, indent: int) -> list[str]:
         return [pad + head, " " * (indent + 4) + body, pad + tail]
     lines = [pad + head]
     generator = len(items) == 1 and " for " in body
+    alone = generator or _is_alone(line, start, body, items)
     for item in items:
-        inner = lay_out(item if generator else item + ",", indent + 4)
+        inner = lay_out(item if alone else item + ",", indent + 4)
         lines.extend(inner)
     if starred and generator:
         lines[-1] = lines[-1].rstrip(",")
     return [*lines, pad + tail]
+
+
+def _is_alone(line: str, start: int, body: str, items: list[str]) -> bool:
+    """Whether the bracket holds one index, or groups: a comma behind that would make a tuple of it."""
+    follows = start > 0 and (line[start - 1].isalnum() or line[start - 1] in "_)]")
+    single = len(items) == 1 and not body.rstrip().endswith(",")
+    return single and (follows if line[start] == "[" else line[start] == "(" and not follows)
 
 
 def _last_bracket(line: str) -> tuple[int, int] | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-__all__ = ["loops"]
+__all__ = ["COUNTER", "loops"]
 
+COUNTER = "number"
 _LEAST = 3
-_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.])\d+(?![\w.])')
+_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.])(?<!\de[-+])\d+(?![\w.])')
 
 
-def loops(lines: Sequence[str], counter: str = "number") -> Iterator[tuple[int, str]]:
+def loops(lines: Sequence[str], counter: str = COUNTER) -> Iterator[tuple[int, str]]:
     """The lines with their indent; what only counts up as a loop over `counter`, which no line may use."""
     position = 0
     while position < len(lines):

@@ -41,10 +41,11 @@ for _name, _op in {
 
 @OPS("Acosh")
 def acosh(emit: Emitter, x: ir.Value) -> Tensor:
-    """log(x + sqrt(x * x - 1))."""
+    """log(x + sqrt(x - 1) * sqrt(x + 1)): of large numbers no square, and exact close to 1."""
 
     def say(v: Variable) -> Variable:
-        return unary(emit, "Log", plus(emit, v, unary(emit, "Sqrt", minus(emit, times(emit, v, v), 1.0))))
+        roots = [unary(emit, "Sqrt", part) for part in (minus(emit, v, 1.0), plus(emit, v, 1.0))]
+        return unary(emit, "Log", plus(emit, v, times(emit, *roots)))
 
     emit.note(EDGES)
     return _each(emit, x, say)

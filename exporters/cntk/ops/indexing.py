@@ -216,7 +216,10 @@ def pad_(
         ends[emit.axis(source, axis)] = pair
     for place, (before, behind) in enumerate(ends):
         size = emit.fixed([v.shape[place]])[0]
-        v = slices(emit, v, place, max(0, -before), size - max(0, -behind))
+        first, end = max(0, -before), size - max(0, -behind)
+        if first >= end:
+            raise Refusal("it cuts off all that there is")
+        v = slices(emit, v, place, first, end)
     ends = [(max(0, before), max(0, behind)) for before, behind in ends]
     if mode == "constant":
         fill = 0.0 if value is None else emit.scalar(value, "its value")

@@ -42,8 +42,17 @@ def _register(name: str, function: Two) -> None:
     say.__doc__ = f"{function.__doc__}"
 
 
-for _name, _function in {"Add": plus, "Sub": minus, "Mul": times, "Pow": power}.items():
+for _name, _function in {"Add": plus, "Sub": minus, "Mul": times}.items():
     _register(_name, _function)
+
+
+@OPS("Pow")
+def pow_(emit: Emitter, a: ir.Value, b: ir.Value) -> Tensor:
+    """a ** b."""
+    base, exponent = emit.array(a), emit.array(b)
+    if (base is None or not base.all()) and (exponent is None or (exponent < 0).any()):
+        emit.note(EDGES)
+    return _two(emit, a, b, power)
 
 
 @OPS("Div")

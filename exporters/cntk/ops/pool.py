@@ -45,10 +45,23 @@ class _Geometry:
             (o - 1) * s + (k - 1) * d + 1
             for o, s, k, d in zip(self.outputs, self.strides, self.kernel, self.dilations, strict=True)
         ]
+        everything = zip(self.sizes, self.pads, self.kernel, self.dilations, self.outputs, self.strides, strict=True)
+        for size, (before, behind), window, dilation, outputs, stride in everything:
+            if (window - 1) * dilation >= size + before + behind or (outputs - 1) * stride >= size + before:
+                raise Refusal("a window that begins behind the input, or is larger than it: ONNX Runtime has none")
         # A last window may end before the padding does, or, with ceil_mode, beyond it.
         self.around = [
             (before, max(0, r - n - before)) for (before, _), n, r in zip(self.pads, self.sizes, reach, strict=True)
         ]
+
+    def misses(self) -> bool:
+        """Whether some window takes nothing of the input."""
+        everything = zip(self.outputs, self.strides, self.kernel, self.dilations, self.sizes, self.pads, strict=True)
+        return any(
+            not any(0 <= place * stride - before + k * dilation < size for k in range(kernel))
+            for outputs, stride, kernel, dilation, size, (before, _) in everything
+            for place in range(outputs)
+        )
 
 
 @OPS("MaxPool")
@@ -68,6 +81,8 @@ def max_pool(
     source = emit.images(x, len(kernel_shape))
     geometry = _Geometry(emit, source, kernel_shape, strides, pads, dilations, auto_pad)
     v = source.variable
+    if geometry.misses():
+        raise Refusal("windows that lie outside of the input")
     if any(d > 1 for d in geometry.dilations):
         return emit.like(source, _dilated(emit, v, geometry))
     return emit.like(source, layers.max_pooling(emit, v, kernel_shape, geometry.strides, geometry.around))
