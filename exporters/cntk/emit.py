@@ -180,7 +180,7 @@ class Emitter(Walk[Tensor]):
         if len(places) > 1:
             raise Refusal("the batch of one operand meets another axis of the other")
         at = places.pop() if places else None
-        sizes = {t.size for t in tensors if t.at is not None}
+        sizes = [t.size for t in tensors if t.at is not None]
         variables = [self._without(t, None if at is None else at - rank + t.rank) for t in tensors]
         size = next((s for s in sizes if s != 1), 1) if sizes else "N"
         return variables, lambda result: Tensor(result, at, size)

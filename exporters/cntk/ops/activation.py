@@ -209,12 +209,6 @@ def negation(emit: Emitter, x: ir.Value) -> Tensor:
     return _each(emit, x, lambda v: minus(emit, number(1.0), v))
 
 
-@OPS("IsNaN")
-def is_nan(emit: Emitter, x: ir.Value) -> Tensor:
-    """x != x."""
-    return _each(emit, x, lambda v: binary(emit, "NotEqual", v, v))
-
-
 @OPS("Identity")
 def identity(emit: Emitter, x: ir.Value) -> Tensor:
     """Nothing."""

@@ -178,27 +178,6 @@ def counter(emit: Emitter, v: Variable, axis: int) -> Variable:
     return emit.weight(Constant.of(numbers), Group(emit.layer, "numbers"), "numbers", trains=False)
 
 
-@OPS("OneHot")
-def one_hot(emit: Emitter, indices: ir.Value, depth: ir.Value, values: ir.Value, *, axis: int) -> Tensor:
-    """Where the number of a class is the index."""
-    source = emit.tensor(indices)
-    count = int(emit.scalar(depth, "its depth"))
-    off, on = (float(n) for n in emit.given(values, "its values").numpy().reshape(-1))
-    rank = source.rank + 1
-    place = axis % rank
-    at = None if source.at is None else source.at + (place <= source.at)
-    inner = place - (at is not None and place > at)
-    v = source.variable
-    v = select(emit, binary(emit, "Less", v, 0.0), plus(emit, v, float(count)), v)
-    v = reshape(emit, v, (*v.shape[:inner], 1, *v.shape[inner:]))
-    numbers = np.arange(count, dtype=np.float32).reshape([count if a == inner else 1 for a in range(v.rank)])
-    classes = emit.weight(Constant.of(numbers), Group(emit.layer, "classes"), "numbers", trains=False)
-    hot = binary(emit, "Equal", v, classes)
-    if (off, on) != (0.0, 1.0):
-        hot = plus(emit, times(emit, hot, on - off), off)
-    return Tensor(hot, at, source.size)
-
-
 @OPS("Pad")
 def pad_(
     emit: Emitter, x: ir.Value, pads: ir.Value, value: ir.Value | None, axes: ir.Value | None, *, mode: str
