@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from out_nets import Build, network
 
 from hub.errors import HubError
 from hub.model import Model
 
-__all__ = ["CASES", "drawn", "normal", "pick"]
+__all__ = ["CASES", "SEEDS", "drawn", "normal", "pick"]
 
 Rng = np.random.Generator
 CASES: dict[str, Callable[[Rng], tuple[Build, list[int]]]] = {}
@@ -445,6 +446,10 @@ def products_of_computed_matrices(rng: Rng) -> tuple[Build, list[int]]:
 def running_sum(rng: Rng) -> tuple[Build, list[int]]:
     axis, options = pick(rng, 1, 2, 3), {"exclusive": pick(rng, 0, 1), "reverse": pick(rng, 0, 1)}
     return lambda g, x: g.op("CumSum", x[0], g.ints(axis, "a"), **options), image(rng)
+
+
+SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))]
+"""The draws of each case, a few of which are fast enough."""
 
 
 def drawn(name: str, seed: int) -> tuple[Model, list[int], Rng]:

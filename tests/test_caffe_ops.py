@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from conftest import need_runtime
-from op_cases import CASES, drawn, normal
+from op_cases import CASES, SEEDS, drawn, normal
 from out_nets import agrees, network, text_of
 
 import hub
@@ -17,7 +17,7 @@ import hub
 need_runtime("caffe")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_random_case(name: str, seed: int, tmp_path: Path) -> None:
     model, shape, rng = drawn(name, seed)

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from conftest import need_runtime
-from op_cases import CASES, drawn, normal
+from op_cases import CASES, SEEDS, drawn, normal
 from out_nets import agrees, network, opened, saved
 from out_random import judged
 
@@ -35,7 +35,7 @@ def mixes(model: hub.Model, folder: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_random_case(name: str, seed: int, tmp_path: Path) -> None:
     model, shape, rng = drawn(name, seed)
