@@ -17,7 +17,6 @@ from exporters.cntk.functions import (
     clip,
     divide,
     matrix_times,
-    maximum,
     minus,
     pad,
     plus,
@@ -30,7 +29,7 @@ from exporters.cntk.functions import (
     unary,
 )
 from exporters.cntk.net import Group, Variable, number
-from exporters.constants import Array, Constant
+from exporters.constants import Array, Constant, elements
 
 __all__ = [
     "Pads",
@@ -78,10 +77,9 @@ def convolution(
     strides: Sequence[int],
     pads: Pads,
     groups: int,
-    role: str = "convolution",
 ) -> Variable:
     """A convolution with zeros around its input: the Pad first, as CNTK's own padding is another."""
-    group = emit.group(role, W=kernel, b=bias)
+    group = emit.group("convolution", W=kernel, b=bias)
 
     def body() -> Variable:
         w = emit.weight(kernel, group, "W", trains=True)
@@ -195,10 +193,7 @@ def local_response_normalization(
     def body() -> Variable:
         before = (size - 1) // 2
         channels, rest = x.shape[0], x.shape[1:]
-        flat = 1
-        for n in emit.fixed(rest):
-            flat *= n
-        squares = reshape(emit, times(emit, x, x), (1, channels, flat))
+        squares = reshape(emit, times(emit, x, x), (1, channels, elements(emit.fixed(rest))))
         around = pad(emit, squares, [(0, 0), (before, size - 1 - before), (0, 0)])
         mean = reshape(emit, windows.pooling(emit, around, 1, (size, 1), (1, 1)), x.shape)
         return divide(emit, x, power(emit, plus(emit, times(emit, mean, alpha), bias), beta))
@@ -304,8 +299,3 @@ def softplus(emit: Emitter, x: Variable) -> Variable:
 def softsign(emit: Emitter, x: Variable) -> Variable:
     """x / (1 + |x|)."""
     return emit.call("C.softsign", [x], lambda: divide(emit, x, plus(emit, unary(emit, "Abs", x), 1.0)))
-
-
-def at_least(emit: Emitter, x: Variable, low: float) -> Variable:
-    """max(x, low)."""
-    return maximum(emit, x, number(low))
