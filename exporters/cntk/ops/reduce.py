@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from exporters.cntk.emit import Emitter
-from exporters.cntk.functions import arg_reduce, matrix_times, minus, reduce, reshape, times, transpose, unary
-from exporters.cntk.net import Group, Tensor, Variable, number
-from exporters.cntk.ops.indexing import reversed_axis
+from exporters.cntk.functions import arg_reduce, minus, reduce, reshape, times, unary
+from exporters.cntk.net import Tensor, Variable, number
+from exporters.cntk.ops.indexing import along, reversed_axis
 from exporters.cntk.ops.table import EDGES, OPS
-from exporters.constants import Constant
 
 __all__: list[str] = []
 
@@ -31,11 +30,16 @@ def _reduced(
         return emit.like(source, function(source.variable, []))
     wanted = sorted({a % source.rank for a in given} or set(range(source.rank)))
     places = [emit.axis(source, a) for a in wanted]
-    result = function(source.variable, places)
+    return _kept(emit, source, function(source.variable, places), wanted, keepdims)
+
+
+def _kept(emit: Emitter, source: Tensor, result: Variable, axes: Sequence[int], keepdims: int) -> Tensor:
+    """The result of a reduction of `source` over axes of ONNX: these stay with size 1, or go."""
     if keepdims:
         return emit.like(source, result)
-    shape = [size for axis, size in enumerate(result.shape) if axis not in places]
-    at = None if source.at is None else source.at - sum(a < source.at for a in wanted)
+    places = [emit.axis(source, axis) for axis in axes]
+    shape = [size for place, size in enumerate(result.shape) if place not in places]
+    at = None if source.at is None else source.at - sum(axis < source.at for axis in axes)
     return Tensor(reshape(emit, result, shape), at, source.size)
 
 
@@ -81,11 +85,7 @@ def _arg(emit: Emitter, x: ir.Value, operation: str, axis: int, keepdims: int, s
         result = minus(emit, number(size - 1), arg_reduce(emit, reversed_axis(emit, v, place), operation, place))
     else:
         result = arg_reduce(emit, v, operation, place)
-    if keepdims:
-        return emit.like(source, result)
-    shape = [size for i, size in enumerate(result.shape) if i != place]
-    at = None if source.at is None else source.at - (axis % source.rank < source.at)
-    return Tensor(reshape(emit, result, shape), at, source.size)
+    return _kept(emit, source, result, [axis % source.rank], keepdims)
 
 
 @OPS("ArgMax")
@@ -109,7 +109,4 @@ def cum_sum(emit: Emitter, x: ir.Value, axis: ir.Value, *, exclusive: int, rever
     count = emit.fixed([v.shape[place]])[0]
     matrix = np.triu(np.ones((count, count), np.float32), 1 if exclusive else 0)
     matrix = matrix.T if reverse else matrix
-    order = [*(a for a in range(v.rank) if a != place), place]
-    weight = emit.weight(Constant.of(np.ascontiguousarray(matrix)), Group(emit.layer, "sum"), "matrix", trains=False)
-    summed = matrix_times(emit, transpose(emit, v, order), weight)
-    return emit.like(source, transpose(emit, summed, [order.index(a) for a in range(v.rank)]))
+    return emit.like(source, along(emit, v, place, matrix.T, "sum"))
