@@ -192,7 +192,17 @@ BUILT_IN = (
         sniff=_is_cntk,
     ),
     Format("mxnet", "MXNet"),
-    Format("coreml", "Core ML", extra="coreml"),
+    Format(
+        "coreml",
+        "Core ML",
+        reads=(".mlpackage", ".mlmodel"),
+        writes=(".mlpackage", ".mlmodel"),
+        reader="importers.coreml:read",
+        writer="exporters.coreml:write",
+        runner="parity.runners.coreml",
+        extra="coreml",
+        needs_write=("coremltools",),
+    ),
     Format("darknet", "Darknet"),
 )
 

@@ -40,5 +40,5 @@ class Messages:
 
 @cache
 def messages(name: str) -> Messages:
-    """The messages of the schema `name`, "caffe"."""
+    """The messages of the schema `name`: "caffe", "coreml" or "mil"."""
     return Messages(name)
