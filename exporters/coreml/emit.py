@@ -60,6 +60,7 @@ class Emitter(Walk[Tensor]):
         self._consts: dict[tuple[int, str], Var] = {}
         self._held: list[Constant] = []
         self.taken: set[str] = set()
+        self.fresh_names: list[str] = []
 
     # -- emitting -------------------------------------------------------------------------------
 
@@ -82,6 +83,7 @@ class Emitter(Walk[Tensor]):
             number += 1
             name = f"{wanted}_{number}"
         self.taken.add(name)
+        self.fresh_names.append(name)
         return name
 
     # -- what values are ------------------------------------------------------------------------
@@ -142,6 +144,21 @@ class Emitter(Walk[Tensor]):
     def cast(self, var: Var, to: str) -> Var:
         """A variable in another MIL type."""
         return var if self.type_of(var) == to else self("cast", x=var, dtype=to)
+
+    def select(self, cond: Any, a: Any, b: Any) -> Var:
+        """`a` where `cond` holds, else `b`. Core ML does not count `cond` among what gives the shape."""
+        where, a, b = (self._given(value) for value in (cond, a, b))
+        sides = [tuple(map(str, getattr(side, "shape", ()))) for side in (a, b)]
+        wanted = tuple(map(str, where.shape))
+        if any(
+            size != "1" and all(len(side) < i or side[-i] == "1" for side in sides)
+            for i, size in enumerate(wanted[::-1], 1)
+        ) or len(wanted) > max(map(len, sides)):
+            kind = self.type_of(a) if hasattr(a, "op") else self.type_of(b) if hasattr(b, "op") else a.dtype.name
+            kind = {"float32": "fp32", "float16": "fp16"}.get(kind, kind)
+            nothing = self("mul", x=self.cast(where, kind), y=NUMPY[kind](0))
+            b = self("add", x=b, y=nothing)
+        return self("select", cond=where, a=a, b=b)
 
     def type_of(self, var: Var) -> str:
         """The MIL type of a variable."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -29,20 +29,39 @@ class Library:
 
     def __init__(self) -> None:
         import coremltools as ct
-        from coremltools.converters.mil import Builder, input_types
-        from coremltools.converters.mil.converter import ConverterRegistry, mil_convert_to_proto
+        from coremltools.converters.mil import Builder, converter, input_types
+        from coremltools.converters.mil.backend.nn import op_mapping
         from coremltools.converters.mil.mil import Function, Program, types
-        from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipeline
+        from coremltools.converters.mil.mil.passes import pass_pipeline
+        from coremltools.converters.mil.mil.passes.graph_pass import PassOption
 
         self.ct: Any = ct
         self.builder: Any = Builder
         self.input_types: Any = input_types
-        self.registry: Any = ConverterRegistry
-        self.to_proto: Any = mil_convert_to_proto
+        self.converter: Any = converter
         self.function: Any = Function
         self.program: Any = Program
         self.types: Any = types
-        self.pipeline: Any = PassPipeline
+        self.option: Any = PassOption
+        self.pipeline: Any = pass_pipeline.PassPipeline
+        self._bars = ((pass_pipeline, "tqdm"), (op_mapping, "_tqdm"))
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Without bars of progress."""
+        before = [getattr(module, name) for module, name in self._bars]
+        for module, name in self._bars:
+            setattr(module, name, _plainly)
+        try:
+            yield
+        finally:
+            for (module, name), bar in zip(self._bars, before, strict=True):
+                setattr(module, name, bar)
+
+
+def _plainly(items: Iterable[Any], *_: Any, **__: Any) -> Iterable[Any]:
+    """In place of a bar of progress."""
+    return items
 
 
 _library: Library | None = None
@@ -63,7 +82,8 @@ def coremltools() -> Iterator[Library]:
             warnings.simplefilter("ignore")
             if _library is None:
                 _library = Library()
-            yield _library
+            with _library.quiet():
+                yield _library
     finally:
         logging.disable(level)
 

@@ -16,8 +16,8 @@ from hub.errors import Refusal
 __all__ = ["Lowering"]
 
 MOVES = frozenset(
-    """Identity Reshape Flatten Squeeze Unsqueeze Expand Tile Transpose Concat Split Slice Gather GatherElements GatherND
-    ScatterElements ScatterND Where Cast Max Min Equal Greater GreaterOrEqual Less LessOrEqual Pad Shape Size
+    """Identity Reshape Flatten Squeeze Unsqueeze Expand Tile Transpose Concat Split Slice Gather GatherElements
+    GatherND ScatterElements ScatterND Where Cast Max Min Equal Greater GreaterOrEqual Less LessOrEqual Pad Shape Size
     DepthToSpace SpaceToDepth ReduceMax ReduceMin ArgMax ArgMin TopK NonZero Compress ReverseSequence MaxPool Clip
     DequantizeLinear QuantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger Trilu Relu Abs Sign IsNaN
     ScatterElements OneHot CenterCropPad Range Mod QLinearConv QLinearMatMul TensorScatter If Loop""".split()
@@ -41,7 +41,8 @@ class Lowering(Emitter):
         self.inputs = inputs
         self.taken.update(inputs)
         self.layers: dict[str, str] = {}
-        self._exits: dict[str, tuple[ir.Value, Var]] = {}
+        self.types: dict[str, str] = {}
+        self._exits: dict[str, Var] = {}
         self._named: set[int] = set()
         self._given_out: list[Tensor] = []
 
@@ -70,11 +71,14 @@ class Lowering(Emitter):
 
     def operation(self, node: ir.Node) -> Sequence[Tensor]:
         """What a node makes that is not constant."""
+        self.fresh_names.clear()
         try:
             made = super().operation(node)
         except BUILDER_ERRORS as error:
             text = " ".join(str(error).split())[:300]
             raise Refusal(f"coremltools refuses it: {type(error).__name__}: {text}") from error
+        for name in self.fresh_names:
+            self.layers[name], self.types[name] = layer_of(node), node.op_type
         return [self._tensor(var, value) for var, value in zip(made, node.outputs, strict=False)]
 
     def _tensor(self, var: Any, value: ir.Value) -> Tensor:
@@ -114,11 +118,15 @@ class Lowering(Emitter):
             self._named.add(id(tensor.var))
             self._rename(tensor.var, plain(value.name or node.op_type))
         if results and results[0].var.op is not None:
-            self._exits[layer_of(node)] = (node.outputs[0], results[0].var)
+            self._exits[layer_of(node)] = results[0].var
 
     def _rename(self, var: Var, name: str) -> None:
         self.taken.discard(var.name)
+        old = var.name
         var.name = self.fresh(name)
+        for known in (self.layers, self.types):
+            if old in known:
+                known[var.name] = known.pop(old)
         if len(var.op.outputs) == 1:
             var.op.name = var.name
 
@@ -134,19 +142,16 @@ class Lowering(Emitter):
         self._given_out.append(tensor)
         return tensor
 
-    def finish(self, outputs: Mapping[str, Var]) -> dict[str, str]:
-        """Name outputs and, after them, what leaves each layer; returns the layers by the names that differ."""
+    def finish(self, outputs: Mapping[str, Var]) -> None:
+        """Name outputs and, after them, what leaves each layer."""
         fixed = {id(var) for var in outputs.values()}
         for name, var in outputs.items():
             if var.name != name:
                 self._rename(var, name)
-        for layer, (_, var) in self._exits.items():
+        for layer, var in self._exits.items():
             if id(var) not in fixed and plain(layer) not in self.taken:
                 fixed.add(id(var))
                 self._rename(var, plain(layer))
-            if var.name != layer:
-                self.layers[var.name] = layer
-        return self.layers
 
 
 HIGH = frozenset({"Reshape", "Transpose", "DepthToSpace", "SpaceToDepth"})

@@ -30,6 +30,7 @@ def write_package(dst: Path, specification: Any, weights: Path) -> None:
     content = specification.SerializeToString(deterministic=True)
     (data / SPECIFICATION).write_bytes(content)
     shutil.move(str(weights), data / WEIGHTS)
+    (data / WEIGHTS).chmod(0o755)  # of a temporary folder, only its owner could read it
     root = str(uuid.uuid5(uuid.NAMESPACE_OID, content.hex())).upper()
     beside = str(uuid.uuid5(uuid.UUID(root), WEIGHTS)).upper()
     entries = {

@@ -3,60 +3,170 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
-from exporters.coreml.emit import MIL, RANK, Var, plain
+from exporters.coreml.emit import MIL, RANK, Tensor, Var, plain
 from exporters.coreml.library import Library
+from exporters.coreml.shapes import Sizes
+from hub.canonical import LAYOUT
+from hub.errors import UsageError
 
-__all__ = ["Ports"]
+__all__ = ["LAYOUTS", "Image", "Ports", "image_of"]
 
-BATCHES = 64
-"""The largest batch where the model leaves it open and nobody says."""
+LAYOUTS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1}
+"""Colour layouts of images, and how many channels they have."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An input that is an image: of its pixels p, 0 to 255, the network gets p * scale + bias."""
+
+    name: str
+    layout: str
+    scale: float
+    bias: list[float]
 
 
 class Ports:
     """The inputs and outputs of one model."""
 
-    def __init__(self, model: ir.Model, library: Library) -> None:
+    def __init__(self, model: ir.Model, library: Library, sizes: Sizes, image: Image | None) -> None:
         self.library = library
         self.graph = model.graph
         self.types: list[Any] = []
         self.placeholders: dict[str, Any] = {}
         self.names: dict[str, str] = {}
+        self.inputs: dict[str, ir.Value] = {}
+        self.outputs: dict[str, ir.Value] = {}
+        self._sizes = sizes
         self._ranges: dict[str, Any] = {}
-        taken: set[str] = set()
         for value in model.graph.inputs:
             if value.name in model.graph.initializers or value.dtype not in MIL or value.shape is None:
                 continue
-            name = plain(value.name or "")
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            self.names[name] = value.name or ""
-            shape = [d if isinstance(d, int) else self._range(str(d.value)) for d in value.shape] or [1]
-            if len(shape) > RANK:
-                continue
-            kind = getattr(library.types, MIL[value.dtype])
-            self.types.append(library.input_types.TensorType(name=name, shape=shape, dtype=kind))
-            self.placeholders[name] = library.builder.placeholder(shape=self.types[-1].shape.symbolic_shape, dtype=kind)
+            if len(value.shape) > RANK or 0 in value.shape:
+                continue  # the walk refuses it, with everything else
+            self._declare(value, image)
+
+    def _declare(self, value: ir.Value, image: Image | None) -> None:
+        name = self._unique(plain(value.name or ""), self.names)
+        self.names[name], self.inputs[name] = value.name or "", value
+        shape = self._shape(value)
+        kinds = self.library.input_types
+        kind = getattr(self.library.types, MIL[value.dtype or ir.DataType.FLOAT])
+        declared = kinds.TensorType(name=name, shape=shape, dtype=kind)
+        self.placeholders[name] = self.library.builder.placeholder(shape=declared.shape.symbolic_shape, dtype=kind)
+        if image is not None and image.name == value.name:
+            layout = getattr(kinds.ColorLayout, image.layout)
+            declared = kinds.ImageType(
+                name=name,
+                shape=declared.shape,
+                scale=image.scale,
+                bias=image.bias if LAYOUTS[image.layout] == 3 else image.bias[0],
+                color_layout=layout,
+                channel_first=not _channels_last(value),
+            )
+        self.types.append(declared)
+
+    def _shape(self, value: ir.Value) -> Any:
+        """Numbers and ranges; the same range for sizes of one name."""
+        kinds = self.library.input_types
+        choices = self._sizes.choices.get(value.name or "")
+        if choices is not None:
+            return kinds.EnumeratedShapes(shapes=choices, default=choices[0])
+        return [d if isinstance(d, int) else self._range(str(d.value)) for d in value.shape or ()] or [1]
 
     def _range(self, symbol: str) -> Any:
         if symbol not in self._ranges:
-            self._ranges[symbol] = self.library.input_types.RangeDim(1, BATCHES, default=1)
+            low, high = self._sizes.ranges[symbol]
+            self._ranges[symbol] = self.library.input_types.RangeDim(low, high, default=low)
         return self._ranges[symbol]
+
+    @staticmethod
+    def _unique(name: str, taken: Mapping[str, Any]) -> str:
+        while name in taken:
+            name += "_"
+        return name
 
     def enter(self, inputs: Mapping[str, Var]) -> dict[str, Var]:
         """The variables of the inputs by the names that ONNX has."""
         return {self.names[name]: var for name, var in inputs.items()}
 
-    def leave(self, variables: Sequence[Var]) -> dict[str, Var]:
+    def leave(self, tensors: Sequence[Tensor]) -> dict[str, Var]:
         """The variables of the outputs by the names that Core ML takes."""
-        result = {}
-        for value, var in zip(self.graph.outputs, variables, strict=True):
-            name = plain(value.name or "")
-            while name in result or name in self.names:
-                name += "_"
-            result[name] = var
+        result: dict[str, Var] = {}
+        for value, tensor in zip(self.graph.outputs, tensors, strict=True):
+            name = self._unique(plain(value.name or ""), {**result, **self.names})
+            result[name], self.outputs[name] = tensor.var, value
         return result
+
+    def said(self) -> list[str]:
+        """What the user should know: names and types that are others than in ONNX."""
+        notes = []
+        for what, ports in (("input", self.inputs), ("output", self.outputs)):
+            for name, value in ports.items():
+                if name != value.name:
+                    notes.append(f"the {what} {value.name!r} is called {name!r} in Core ML")
+                kind = value.dtype.name.lower() if value.dtype is not None else ""
+                if kind == "bool":
+                    notes.append(f"the {what} {value.name!r} is logical: in Core ML, numbers 0 and 1")
+                elif kind not in ("float", "float16", "int32", ""):
+                    notes.append(f"the {what} {value.name!r} is {kind}: in Core ML, int32")
+        return notes
+
+    def interface(self) -> dict[str, Any]:
+        """What a check has to know of the source's inputs and outputs."""
+        return {
+            kind: {name: _tensor(value) for name, value in ports.items() if (_tensor(value), name) != ({}, value.name)}
+            for kind, ports in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+
+
+def _tensor(value: ir.Value) -> dict[str, Any]:
+    """Type and shape, where Core ML does not have them."""
+    known: dict[str, Any] = {}
+    if value.dtype is not None and value.dtype not in (ir.DataType.FLOAT, ir.DataType.INT32):
+        known["dtype"] = value.dtype.numpy().name
+    if value.shape is not None and len(value.shape) == 0:
+        known["shape"] = []
+    return known
+
+
+def _channels_last(value: ir.Value) -> bool:
+    """Whether an image comes as N, H, W, C."""
+    return value.metadata_props.get(LAYOUT, "").endswith("C")
+
+
+def image_of(model: ir.Model, image_input: Any, scale: float, bias: Any, color_layout: str) -> Image | None:
+    """The input that is an image, if one is asked for.
+
+    Raises:
+        UsageError: there is no such input, or it does not have the shape of images of that layout.
+    """
+    if image_input is None or image_input is False:
+        if scale != 1 or bias is not None:
+            raise UsageError("scale= and bias= are of the pixels of an image: name it with image_input=")
+        return None
+    inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+    named = [v for v in inputs if image_input is True or v.name == image_input]
+    if len(named) != 1:
+        names = ", ".join(str(v.name) for v in inputs)
+        raise UsageError(f"image_input={image_input!r}: name one of the inputs {names}")
+    if color_layout not in LAYOUTS:
+        raise UsageError(f"color_layout={color_layout!r}; it is one of {', '.join(LAYOUTS)}")
+    value, channels = named[0], LAYOUTS[color_layout]
+    shape = list(value.shape) if value.shape is not None else []
+    at = 3 if _channels_last(value) else 1
+    if len(shape) != 4 or shape[at] != channels or value.dtype != ir.DataType.FLOAT:
+        raise UsageError(
+            f"image_input: {value.name!r} has the shape {shape}; an image of layout {color_layout} is float32 with "
+            f"4 axes, {channels} channels on axis {at}"
+        )
+    if shape[0] != 1:
+        value.shape = ir.Shape([1, *shape[1:]])
+    shift = [float(b) for b in bias] if isinstance(bias, list | tuple) else [float(bias or 0.0)] * channels
+    if len(shift) != channels:
+        raise UsageError(f"bias={bias!r}: one number, or one for each of {channels} channels")
+    return Image(value.name or "", color_layout, float(scale), shift)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from exporters.coreml.ops import activation, conv, dense, indexing, merge, norm, pool, reduce, resize, shape
+from exporters.coreml.ops import activation, conv, dense, indexing, merge, norm, pool, recurrent, reduce, resize, shape
 from exporters.coreml.ops.table import OPS
 
-__all__ = ["OPS", "activation", "conv", "dense", "indexing", "merge", "norm", "pool", "reduce", "resize", "shape"]
+__all__ = [
+    "OPS",
+    "activation",
+    "conv",
+    "dense",
+    "indexing",
+    "merge",
+    "norm",
+    "pool",
+    "recurrent",
+    "reduce",
+    "resize",
+    "shape",
+]

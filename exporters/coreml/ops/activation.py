@@ -117,14 +117,14 @@ def prelu(emit: Emitter, x: ir.Value, slope: ir.Value) -> Var:
             return emit("prelu", x=emit.floats(x), alpha=np.ascontiguousarray(alpha))
     below = emit("mul", x=emit.floats(x), y=slope)
     negative = emit("less", x=x, y=emit.number(x, 0))
-    return emit("select", cond=negative, a=below, b=x)
+    return emit.select(cond=negative, a=below, b=x)
 
 
 @OPS("ThresholdedRelu")
 def thresholded_relu(emit: Emitter, x: ir.Value, *, alpha: float) -> Var:
     """x where x > alpha, else 0; Core ML's own also lets alpha itself through."""
     above = emit("greater", x=emit.floats(x), y=emit.number(x, alpha))
-    return emit("select", cond=above, a=x, b=emit.number(x, 0))
+    return emit.select(cond=above, a=x, b=emit.number(x, 0))
 
 
 @OPS("Elu")
@@ -172,8 +172,8 @@ def gelu(emit: Emitter, x: ir.Value, *, approximate: str) -> Var:
 @OPS("Shrink")
 def shrink(emit: Emitter, x: ir.Value, *, bias: float, lambd: float) -> Var:
     var, number = emit.floats(x), lambda n: emit.number(x, n)
-    low = emit("select", cond=emit("less", x=var, y=number(-lambd)), a=emit("add", x=var, y=number(bias)), b=number(0))
-    return emit("select", cond=emit("greater", x=var, y=number(lambd)), a=emit("sub", x=var, y=number(bias)), b=low)
+    low = emit.select(cond=emit("less", x=var, y=number(-lambd)), a=emit("add", x=var, y=number(bias)), b=number(0))
+    return emit.select(cond=emit("greater", x=var, y=number(lambd)), a=emit("sub", x=var, y=number(bias)), b=low)
 
 
 @OPS("Softmax", since=13)

@@ -118,7 +118,7 @@ def conv_transpose(
         groups=group, pad_type="custom", pad=pairs(crop),
     )  # fmt: skip
     if any(missing[0] + missing[1]):
-        both = [0, 0, 0, 0] + pairs([*missing[0], *missing[1]])
+        both = [0, 0, 0, 0, *pairs([*missing[0], *missing[1]])]
         result = emit("pad", x=result, pad=np.array(both, np.int32), mode="constant", constant_val=emit.number(x, 0))
     return with_bias(emit, result, b, count) if late else result
 

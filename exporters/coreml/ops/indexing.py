@@ -27,7 +27,7 @@ def within(emit: Emitter, x: ir.Value, indices: ir.Value, axis: int) -> Any:
         at = axis % emit.rank(x)
         whole = emit("slice_by_index", x=emit.sizes(x), begin=[at], end=[at + 1], squeeze_mask=[True])
     below = emit("less", x=indices, y=np.int32(0))
-    return emit("select", cond=below, a=emit("add", x=indices, y=whole), b=indices)
+    return emit.select(cond=below, a=emit("add", x=indices, y=whole), b=indices)
 
 
 @OPS("Gather")
@@ -66,7 +66,7 @@ def _nd(emit: Emitter, x: ir.Value, indices: ir.Value, batch: int) -> Any:
     whole = np.array(sizes, np.int32)
     if array is not None:
         return np.where(array < 0, array + whole, array).astype(np.int32)
-    return emit("select", cond=emit("less", x=indices, y=np.int32(0)), a=emit("add", x=indices, y=whole), b=indices)
+    return emit.select(cond=emit("less", x=indices, y=np.int32(0)), a=emit("add", x=indices, y=whole), b=indices)
 
 
 @OPS("GatherND", since=12)
@@ -106,10 +106,10 @@ def one_hot(emit: Emitter, indices: ir.Value, depth: ir.Value, values: ir.Value,
     places = emit("expand_dims", x=emit.cast(emit.var(indices), "int32"), axes=[at])
     shape = [count if i == at else 1 for i in range(rank)]
     entries = np.arange(count, dtype=np.int32).reshape(shape)
-    turned = emit("select", cond=emit("less", x=places, y=np.int32(0)), a=emit("add", x=places, y=np.int32(count)),
+    turned = emit.select(cond=emit("less", x=places, y=np.int32(0)), a=emit("add", x=places, y=np.int32(count)),
                   b=places)  # fmt: skip
     off, on = (emit.number(values, level) for level in levels.reshape(-1))
-    return emit("select", cond=emit("equal", x=turned, y=entries), a=on, b=off)
+    return emit.select(cond=emit("equal", x=turned, y=entries), a=on, b=off)
 
 
 @OPS("NonZero", since=9)
@@ -163,7 +163,7 @@ def trilu(emit: Emitter, x: ir.Value, k: ir.Value | None, *, upper: int) -> Var:
     mask = np.triu(ones, offset) if upper else np.tril(ones, offset)
     if emit.kind(x) == ir.DataType.BOOL:
         return emit("logical_and", x=x, y=mask)
-    return emit("select", cond=mask, a=x, b=emit.number(x, 0))
+    return emit.select(cond=mask, a=x, b=emit.number(x, 0))
 
 
 @OPS("ReverseSequence", since=10)

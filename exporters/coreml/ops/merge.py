@@ -57,7 +57,7 @@ def _size(emit: Emitter, x: ir.Value) -> Var:
 
 def _sign(emit: Emitter, x: ir.Value) -> Var:
     """1 or -1; of 0, 1."""
-    return emit("select", cond=emit("less", x=x, y=np.int32(0)), a=np.int32(-1), b=np.int32(1))
+    return emit.select(cond=emit("less", x=x, y=np.int32(0)), a=np.int32(-1), b=np.int32(1))
 
 
 @OPS("Mod")
@@ -115,9 +115,9 @@ def minimum(emit: Emitter, *values: ir.Value) -> Var:
 @OPS("Where")
 def where(emit: Emitter, condition: ir.Value, x: ir.Value, y: ir.Value) -> Var:
     if emit.kind(x) == ir.DataType.BOOL:
-        chosen = emit("select", cond=condition, a=emit.cast(emit.var(x), "int32"), b=emit.cast(emit.var(y), "int32"))
+        chosen = emit.select(cond=condition, a=emit.cast(emit.var(x), "int32"), b=emit.cast(emit.var(y), "int32"))
         return emit.cast(chosen, "bool")
-    return emit("select", cond=condition, a=x, b=y)
+    return emit.select(cond=condition, a=x, b=y)
 
 
 @OPS("Cast")

@@ -117,4 +117,4 @@ def lp_normalization(emit: Emitter, x: ir.Value, *, axis: int, p: int) -> Var:
         raise Refusal(f"p={p}")
     norm = emit(f"reduce_l{p}_norm", x=emit.floats(x), axes=[axis], keep_dims=True)
     zero = emit("equal", x=norm, y=emit.number(x, 0))
-    return emit("real_div", x=x, y=emit("select", cond=zero, a=emit.number(x, 1), b=norm))
+    return emit("real_div", x=x, y=emit.select(cond=zero, a=emit.number(x, 1), b=norm))

@@ -61,7 +61,7 @@ def _log_sum_exp(emit: Emitter, x: ir.Value, axes: list[int], keep: bool) -> Var
     """m + log(sum(exp(x - m))), m the largest, or 0 where that is infinite"""
     largest = emit("reduce_max", x=emit.floats(x), axes=axes, keep_dims=True)
     endless = emit("equal", x=emit("abs", x=largest), y=emit.number(x, np.inf))
-    largest = emit("select", cond=endless, a=emit.number(x, 0), b=largest)
+    largest = emit.select(cond=endless, a=emit.number(x, 0), b=largest)
     total = emit("reduce_sum", x=emit("exp", x=emit("sub", x=x, y=largest)), axes=axes, keep_dims=True)
     result = emit("add", x=emit("log", x=total, epsilon=emit.number(x, 0)), y=largest)
     return result if keep else emit("squeeze", x=result, axes=axes)

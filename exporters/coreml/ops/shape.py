@@ -178,7 +178,7 @@ def _open_slice(
         for i, axis in enumerate(along):
             own = emit("slice_by_index", x=value, begin=[i], end=[i + 1])
             size = emit("slice_by_index", x=sizes, begin=[axis], end=[axis + 1])
-            turned = emit("select", cond=emit("less", x=own, y=np.int32(0)), a=emit("add", x=own, y=size), b=own)
+            turned = emit.select(cond=emit("less", x=own, y=np.int32(0)), a=emit("add", x=own, y=size), b=own)
             parts[axis] = emit("maximum", x=emit("minimum", x=turned, y=size), y=np.int32(0))
         limits.append(emit("concat", values=parts, axis=0) if rank > 1 else parts[0])
     return emit("slice_by_index", x=x, begin=limits[0], end=limits[1])
