@@ -14,7 +14,7 @@ export HUB_RUNTIMES_DIR = $(CURDIR)/.runtimes
 demo: .demo/installed
 	@.demo/venv/bin/hub demo .demo/output
 
-test: .venv/installed .runtimes/installed lint
+test: .venv/installed .runtimes/installed .suites/installed lint
 	.venv/bin/python -m pytest -n 2 --dist worksteal
 
 fast: .venv/installed .runtimes/installed
@@ -47,10 +47,16 @@ bench: .venv/installed
 	@.venv/bin/pip install $(PIP_FLAGS) --no-deps -r tests/requirements.txt
 	@touch $@
 
+# What the test suites of coremltools import: its PyTorch frontend needs NumPy below 2.4.
+.suites/installed: .venv/installed Makefile
+	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/numpy "numpy<2.4"
+	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/packages "pillow>=11"
+	@touch $@
+
 # Where a runtime cannot be installed, its tests are skipped, but in CI.
 .runtimes/installed: .venv/installed $(wildcard hub/runtimes/*.py)
 	@missing=; for name in caffe cntk cntk-python; do .venv/bin/hub runtimes install $$name || missing=1; done; \
 	[ -n "$$missing" ] || touch $@; [ -z "$$missing" ] || [ "$$CI" != true ]
 
 clean:
-	rm -rf .venv .demo .runtimes build dist *.egg-info
+	rm -rf .venv .demo .runtimes .suites build dist *.egg-info
