@@ -200,6 +200,7 @@ BUILT_IN = (
         reader="importers.coreml:read",
         writer="exporters.coreml:write",
         runner="parity.runners.coreml",
+        witness="parity.runners.coremlread",
         extra="coreml",
         needs_write=("coremltools",),
     ),

@@ -193,7 +193,8 @@ def _is_number(text: str) -> bool:
 
 def _size(path: Path) -> str:
     try:
-        size = float(path.stat().st_size)
+        parts = path.rglob("*") if path.is_dir() else [path]
+        size = float(sum(part.stat().st_size for part in parts if part.is_file()))
     except OSError:
         return "gone"
     for unit in ("bytes", "kB", "MB"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import UsageError
-from parity.compare import Row, compare, compare_arrays
+from parity.compare import Row, compare, compare_arrays, tolerance_of
 from parity.golden import Recorded
 from parity.inputs import generate, given
 from parity.report import NotCompared, Report, joined
@@ -197,18 +197,33 @@ class Comparison:
         ops = candidate.runner.ops | reference.runner.ops
         outputs, others = _outputs(ours), _outputs(theirs)
         pairs = _output_pairs(list(outputs), list(others), self.report)
-        for row in compare(outputs, others, rtol=self.rtol, atol=self.atol, pairs=pairs):
+        rtol = self._rtol(reference, candidate)
+        for row in compare(outputs, others, rtol=rtol, atol=self.atol, pairs=pairs):
             row.between, row.op = between, ops.get(row.name, "")
             self.report.rows.append(row)
         for name, other in pairs:
             key, other_key = f"before:{name}", f"before:{other}"
             if key in ours and other_key in theirs:
                 a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
-                row = compare_arrays(name, a, b, rtol=self.rtol, atol=self.atol)
+                row = compare_arrays(name, a, b, rtol=rtol, atol=self.atol)
                 row.between, row.kind, row.op = between, "before activation", ops.get(key) or ops.get(other_key, "")
                 self.report.rows.append(row)
             elif key in ours or other_key in theirs:
                 self.report.notes.append(f"{between}: one of them only gives {name} before its activation")
+
+    def _rtol(self, reference: Side, candidate: Side) -> float | None:
+        """The tolerance that was asked for, else that of the coarser of what the two compute in, which is said."""
+        if self.rtol is not None:
+            return self.rtol
+        known = {side.runner.precision: tolerance_of(side.runner.precision) for side in (reference, candidate)}
+        allowed = {precision: rtol for precision, rtol in known.items() if rtol is not None}
+        if not allowed:
+            return None
+        precision, rtol = max(allowed.items(), key=lambda item: item[1])
+        note = f"compared with the tolerance of {precision}, {rtol:g} of the spread"
+        if note not in self.report.notes:
+            self.report.notes.append(note)
+        return rtol
 
     def _compare_layers(
         self,
@@ -227,7 +242,7 @@ class Comparison:
                 a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
                 if [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]:
                     b = b.reshape(a.shape)  # axes of size 1 are no difference between layers
-                row = compare_arrays(name, a, b, rtol=self.rtol, atol=self.atol)
+                row = compare_arrays(name, a, b, rtol=self._rtol(reference, candidate), atol=self.atol)
                 row.between, row.kind, row.op = between, "layer", reference.runner.layers.get(name, "")
                 if a.shape != b.shape and sorted(a.shape) == sorted(b.shape):
                     # Its values are in another layout and nothing says which: no permutation is tried.

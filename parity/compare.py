@@ -13,8 +13,10 @@ where `spread` is max(ref) - min(ref) over the finite elements, or |ref| for a s
   softmax of an untrained network, whose outputs are all about 0.001.
 - Integers, booleans and strings must be equal.
 
-`TOLERANCES` is the one table; float32 is what hub promises, the others follow torch.testing's
-ratios between dtypes (1.3e-6, 1e-3, 1.6e-2, 1e-7), widened for a whole network in place of one op.
+`TOLERANCES` is the one table, by the type of an output or, where that is wider, by what a model computes in;
+`COMPRESSED` is for models whose weights are kept in fewer bits. float32 is what hub promises, the others
+follow torch.testing's ratios between dtypes (1.3e-6, 1e-3, 1.6e-2, 1e-7), widened for a whole network in place of
+one op.
 
 Never compared: different shapes or dtypes (a mismatch), values in another order (a mismatch; no
 permutation is tried). NaN and Inf must be at the same places with the same sign. An output that
@@ -33,7 +35,7 @@ import numpy as np
 
 from parity.runners import Array
 
-__all__ = ["TOLERANCES", "Row", "Tolerance", "Verdict", "compare", "compare_arrays"]
+__all__ = ["COMPRESSED", "TOLERANCES", "Row", "Tolerance", "Verdict", "compare", "compare_arrays", "tolerance_of"]
 
 Verdict = Literal["ok", "mismatch", "not compared"]
 
@@ -56,6 +58,18 @@ TOLERANCES: dict[str, Tolerance] = {
     "complex64": Tolerance(1e-4, 16, 2.0**-23),
     "complex128": Tolerance(1e-7, 16, 2.0**-52),
 }
+
+COMPRESSED = {"int8": 0.05, "palette8": 0.05, "palette6": 0.2, "int4": 0.3, "palette4": 0.5}
+COMPRESSED |= {"palette2": 2.0, "palette1": 2.0}
+"""What weights in fewer bits may change, of the spread of an output: enough to find what is wrong beside the
+rounding of the weights, which for the last ones is nothing but the order of magnitude."""
+
+
+def tolerance_of(precision: str) -> float | None:
+    """`rtol` where a model computes in `precision` or keeps its weights in it; None if its outputs' type says it."""
+    if precision in COMPRESSED:
+        return COMPRESSED[precision]
+    return None if precision in ("float32", "") or precision not in TOLERANCES else TOLERANCES[precision].rtol
 
 
 @dataclass

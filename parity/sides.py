@@ -13,7 +13,7 @@ from hub.errors import UsageError
 from parity.compare import Row
 from parity.golden import Recorded, is_golden
 from parity.report import NotCompared, Report, Why, joined
-from parity.runners import Array, LoadFailed, NotInstalled, Port, Runner, Unfit, find
+from parity.runners import Array, Damaged, LoadFailed, NotInstalled, Port, Runner, Unfit, find
 
 if TYPE_CHECKING:
     from hub.formats import Format
@@ -103,11 +103,15 @@ def _witness(
     try:
         runner = find(known.witness).open(source)
     except LoadFailed as error:
-        report.skipped.append(NotCompared(label, f"{reason}; in its place: {error}", why))
+        if judged and isinstance(error, Damaged):
+            report.rows.append(Row("(all)", "mismatch", str(error), between=label))
+        else:
+            report.skipped.append(NotCompared(label, f"{reason}; in its place: {error}", why))
         return None
     stack.callback(runner.close)
     report.versions[runner.name] = runner.version
     report.notes.append(f"{label}: run by {runner.name}. {reason}")
+    report.notes += [f"{label}: {remark}" for remark in runner.remarks]
     return Side(label, runner, judged)
 
 

@@ -88,12 +88,12 @@ def _halved(model: ir.Model, keep: Collection[str]) -> ir.Model:
 
 
 def _round(graph: ir.Graph, value: ir.Value, node: ir.Node | None) -> None:
+    users = list(value.uses())
     down = ir.Node("", "Cast", [value], [ir.AttrInt64("to", ir.DataType.FLOAT16.value)])
     up = ir.Node("", "Cast", [down.outputs[0]], [ir.AttrInt64("to", ir.DataType.FLOAT.value)])
     for made, kind in ((down, ir.DataType.FLOAT16), (up, ir.DataType.FLOAT)):
         made.name = f"{value.name}/{kind.name}"
         made.outputs[0].name, made.outputs[0].type, made.outputs[0].shape = made.name, ir.TensorType(kind), value.shape
-    users = list(value.uses())
     if node is not None:
         graph.insert_after(node, [down, up])
     else:

@@ -41,16 +41,17 @@ class Ports:
         self.names: dict[str, str] = {}
         self.inputs: dict[str, ir.Value] = {}
         self.outputs: dict[str, ir.Value] = {}
-        self._sizes = sizes
+        self._sizes, self._image = sizes, image
         self._ranges: dict[str, Any] = {}
         for value in model.graph.inputs:
             if value.name in model.graph.initializers or value.dtype not in MIL or value.shape is None:
                 continue
             if len(value.shape) > RANK or 0 in value.shape:
                 continue  # the walk refuses it, with everything else
-            self._declare(value, image)
+            self._declare(value)
 
-    def _declare(self, value: ir.Value, image: Image | None) -> None:
+    def _declare(self, value: ir.Value) -> None:
+        image = self._image
         name = self._unique(plain(value.name or ""), self.names)
         self.names[name], self.inputs[name] = value.name or "", value
         shape = self._shape(value)
@@ -118,20 +119,24 @@ class Ports:
 
     def interface(self) -> dict[str, Any]:
         """What a check has to know of the source's inputs and outputs."""
-        return {
-            kind: {name: _tensor(value) for name, value in ports.items() if (_tensor(value), name) != ({}, value.name)}
-            for kind, ports in (("inputs", self.inputs), ("outputs", self.outputs))
-        }
+        inputs = {name: self._tensor(value) for name, value in self.inputs.items()}
+        outputs = {name: self._tensor(value) for name, value in self.outputs.items()}
+        return {"inputs": {n: t for n, t in inputs.items() if t}, "outputs": {n: t for n, t in outputs.items() if t}}
 
-
-def _tensor(value: ir.Value) -> dict[str, Any]:
-    """Type and shape, where Core ML does not have them."""
-    known: dict[str, Any] = {}
-    if value.dtype is not None and value.dtype not in (ir.DataType.FLOAT, ir.DataType.INT32):
-        known["dtype"] = value.dtype.numpy().name
-    if value.shape is not None and len(value.shape) == 0:
-        known["shape"] = []
-    return known
+    def _tensor(self, value: ir.Value) -> dict[str, Any]:
+        """Type and shape, where Core ML does not have them; an image is pixels."""
+        known: dict[str, Any] = {}
+        if value.dtype is not None and value.dtype not in (ir.DataType.FLOAT, ir.DataType.INT32):
+            known["dtype"] = value.dtype.numpy().name
+        if value.shape is not None and len(value.shape) == 0:
+            known["shape"] = []
+        image = self._image
+        if image is not None and image.name == value.name and value in self.inputs.values():
+            if _channels_last(value):
+                known["perm"] = [0, 3, 1, 2]
+            known["shape"] = [size if isinstance(size, int) else None for size in value.shape or ()]
+            known["scale"], known["mean"] = image.scale, [-b / image.scale for b in image.bias]
+        return known
 
 
 def _channels_last(value: ir.Value) -> bool:

@@ -112,7 +112,7 @@ def write(
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:
             notes += audit(copied, {*keep_float32, *(chosen.kept if chosen is not None else ())}, sizes.ranges)
-        record = ports.interface() | {"precision": precision} | ({"compress": compress} if compress else {})
+        record = ports.interface() | {"precision": compress or {"fp32": "float32", "fp16": "float16"}[precision]}
         about = {"author": author, "license": license, "shortDescription": description, "versionString": version}
         if not program:
             _describe(specification, about, feature_descriptions, record)
@@ -216,7 +216,5 @@ def _describe(
         if name not in ports:
             raise UsageError(f"feature_descriptions: there is no {name!r}; inputs and outputs are {', '.join(ports)}")
         ports[name].shortDescription = str(text)
-    description.metadata.userDefined["com.github.onnx-hub.version"] = (
-        hub.__version__
-    )
+    description.metadata.userDefined["com.github.onnx-hub.version"] = hub.__version__
     description.metadata.userDefined[RECORD] = json.dumps(record, sort_keys=True)

@@ -32,6 +32,7 @@ __all__ = [
     "BEFORE",
     "SQUASHING",
     "Array",
+    "Damaged",
     "LoadFailed",
     "NotInstalled",
     "Port",
@@ -62,6 +63,10 @@ class Unfit(LoadFailed):
     """The file is for a relative of the runtime: that this one cannot load it says nothing against the file."""
 
 
+class Damaged(LoadFailed):
+    """The file is wrong in itself, whoever runs it."""
+
+
 class NotInstalled(Unfit):
     """The file needs a part of the runtime that is not installed. The message says how to get it."""
 
@@ -90,7 +95,8 @@ class Runner(Protocol):
     model's (after `perms`, which holds permutations by tap), "canonical" ONNX's, except for taps in `perms`.
     `grain` says what a layer is: "whole" as in the source, "core" without the activation that the
     source may include in it, "parts" one of several that a layer of the source became.
-    `layers` maps the layers that can be tapped to their ops, `ops` outputs and "before:" taps."""
+    `layers` maps the layers that can be tapped to their ops, `ops` outputs and "before:" taps.
+    `precision` is what it computes in, a key of `parity.compare.TOLERANCES`; `remarks` go into the report."""
 
     name: str
     version: str
@@ -100,6 +106,8 @@ class Runner(Protocol):
     perms: dict[str, tuple[int, ...]]
     layout: Literal["source", "canonical"]
     grain: Literal["whole", "core", "parts"]
+    precision: str
+    remarks: list[str]
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """Outputs in order, then the taps that could be given.
@@ -139,6 +147,8 @@ class Description:
     perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
     layout: Literal["source", "canonical"] = "source"
     grain: Literal["whole", "core", "parts"] = "whole"
+    precision: str = "float32"
+    remarks: list[str] = field(default_factory=list)
 
     def as_written(self) -> None:
         """Take and give what the file itself does, where it says how its source did."""

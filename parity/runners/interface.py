@@ -45,13 +45,15 @@ class Interface:
     `transpose(perm)`, then the reversal of axis 1 with `reverse_channels`, then `/ scale + mean`
     (numbers, or one per entry of axis 1); the net's output becomes the source's by `transpose(perm)`
     and a cast to `dtype`. `shape` and `dtype` are the source's. What leaves one of the `layers` becomes
-    the source's in the same way; it may hold what leaves another layer, which was folded into it.
+    the source's in the same way; it may hold what leaves another layer, which was folded into it. `precision` is
+    what the net computes in, or keeps its weights in.
     """
 
     inputs: Mapping[str, _Tensor] = field(default_factory=dict)
     outputs: Mapping[str, _Tensor] = field(default_factory=dict)
     layers: Mapping[str, _Tensor] = field(default_factory=dict)
     where: str = LINE
+    precision: str = "float32"
 
     @classmethod
     def read(cls, text: str) -> Interface:
@@ -77,7 +79,8 @@ class Interface:
         try:
             data = json.loads(text)
             inputs, outputs, layers = ({n: _tensor(v) for n, v in data.get(k, {}).items()} for k in _KINDS)
-            return cls(inputs, outputs, layers, where)
+            precision = str(data.get("precision", "float32"))
+            return cls(inputs, outputs, layers, where, precision)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise LoadFailed(f"{where} is malformed: {single_line(error)}") from error
 
@@ -116,9 +119,14 @@ class Interface:
         """
         if missing := [name for name in names if name not in feeds]:
             raise RunFailed(f"the input {missing[0]!r} is not given")
-        return {name: self._to_net(name, feeds[name]) for name in names}
+        return {name: np.asarray(self.arranged_input(name, feeds[name]), np.float32, order="C") for name in names}
 
-    def _to_net(self, name: str, array: Array) -> Array:
+    def arranged_input(self, name: str, array: Array) -> Array:
+        """The net's input `name` from the source's, before it is brought to the net's type.
+
+        Raises:
+            RunFailed: it has another number of axes.
+        """
         known = self.inputs.get(name, _Tensor())
         if known.perm is not None:
             if array.ndim != len(known.perm):
@@ -130,7 +138,7 @@ class Interface:
             array = array / _per_channel(known.scale, array.ndim)
         if known.mean is not None:
             array = array + _per_channel(known.mean, array.ndim)
-        return np.asarray(array, np.float32, order="C")
+        return array
 
     def from_net(self, name: str, array: Array) -> Array:
         """The source's output from the net's."""

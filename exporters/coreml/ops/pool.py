@@ -98,7 +98,7 @@ def _entries(emit: Emitter, x: Any, form: Window, filling: Any, sizes: tuple[int
                 stride=[1, 1, *form.strides],
                 begin_mask=[True, True] + [False] * count,
                 end_mask=[True, True] + [False] * count,
-            )  # fmt: skip
+            )
         )
     return slices
 
