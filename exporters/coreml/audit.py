@@ -40,8 +40,8 @@ def audit(model: ir.Model, keep: Collection[str], ranges: Mapping[str, tuple[int
             notes.append(f"half precision: {name!r} overflows, first in {_first(model, halved, feeds)}")
             continue
         spread = float(np.ptp(ours[np.isfinite(ours)])) or 1.0
-        error = float(np.nanmax(np.abs(ours - theirs))) / spread
-        notes.append(f"half precision: {name!r} is expected to differ by {error:.1e} of its spread")
+        apart = float(np.nanmax(np.abs(ours - theirs))) / spread
+        notes.append(f"half precision: {name!r} is expected to differ by {apart:.1e} of its spread")
     return notes
 
 

@@ -24,8 +24,10 @@ MOVES = frozenset(
 )
 """What is the same for small integers when they are held as int32: nothing here gives numbers beyond their type."""
 
-BUILDER_ERRORS = (ValueError, TypeError, KeyError, AssertionError, IndexError, AttributeError, NotImplementedError)
-BUILDER_ERRORS += (RuntimeError, ZeroDivisionError, OverflowError)
+BUILDER_ERRORS = (
+    *(ValueError, TypeError, KeyError, AssertionError, IndexError, AttributeError, NotImplementedError),
+    *(RuntimeError, ZeroDivisionError, OverflowError),
+)
 """What coremltools raises where an operation cannot take its inputs."""
 
 
@@ -90,7 +92,8 @@ class Lowering(Emitter):
         wanted = value.dtype
         if wanted is not None and wanted in MIL and self.type_of(var) != MIL[wanted]:
             raise Refusal(f"its result is {self.type_of(var)} here and {wanted.name.lower()} in ONNX")
-        if len(sizes) > RANK and not (value.producer() is not None and value.producer().op_type in HIGH):
+        node = value.producer()
+        if len(sizes) > RANK and (node is None or node.op_type not in HIGH):
             raise Refusal(f"it has {len(sizes)} axes, Core ML at most {RANK}")
         return Tensor(var, tuple(sizes))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from exporters.coreml.emit import MIL, RANK, Tensor, Var, plain
+from exporters.coreml.emit import FLOATS, MIL, RANK, Tensor, Var, plain
 from exporters.coreml.library import Library
 from exporters.coreml.shapes import Sizes
 from hub.canonical import LAYOUT
@@ -103,6 +103,23 @@ class Ports:
             result[name], self.outputs[name] = tensor.var, value
         return result
 
+    def classify(self, labels: int, called: str) -> str:
+        """The output with the probabilities, which the file has under the name `called`.
+
+        Raises:
+            UsageError: there is not one output that has so many.
+        """
+        fitting = [
+            name
+            for name, value in self.outputs.items()
+            if value.dtype in FLOATS and value.shape is not None and len(value.shape) == 2 and value.shape[1] == labels
+        ]
+        if len(fitting) != 1:
+            shapes = ", ".join(f"{value.name} {list(value.shape or ())}" for value in self.outputs.values())
+            raise UsageError(f"class_labels: {labels} labels, and not one output with as many numbers: {shapes}")
+        self.outputs = {called or n if n == fitting[0] else n: value for n, value in self.outputs.items()}
+        return fitting[0]
+
     def said(self) -> list[str]:
         """What the user should know: names and types that are others than in ONNX."""
         notes = []
@@ -119,13 +136,13 @@ class Ports:
 
     def interface(self) -> dict[str, Any]:
         """What a check has to know of the source's inputs and outputs."""
-        inputs = {name: self._tensor(value) for name, value in self.inputs.items()}
-        outputs = {name: self._tensor(value) for name, value in self.outputs.items()}
+        inputs = {name: self._tensor(name, value) for name, value in self.inputs.items()}
+        outputs = {name: self._tensor(name, value) for name, value in self.outputs.items()}
         return {"inputs": {n: t for n, t in inputs.items() if t}, "outputs": {n: t for n, t in outputs.items() if t}}
 
-    def _tensor(self, value: ir.Value) -> dict[str, Any]:
-        """Type and shape, where Core ML does not have them; an image is pixels."""
-        known: dict[str, Any] = {}
+    def _tensor(self, name: str, value: ir.Value) -> dict[str, Any]:
+        """Name, type and shape, where Core ML does not have them; an image is pixels."""
+        known: dict[str, Any] = {} if name == value.name else {"holds": value.name}
         if value.dtype is not None and value.dtype not in (ir.DataType.FLOAT, ir.DataType.INT32):
             known["dtype"] = value.dtype.numpy().name
         if value.shape is not None and len(value.shape) == 0:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
+PROBABILITIES = "classLabel_probs"
+"""What coremltools calls the probabilities of a classifier that is an ML Program."""
+
 RECORD = "hub"
 """The key of the metadata under which a file says what a check has to know of its source."""
 
@@ -107,7 +110,10 @@ def write(
         chosen = Chosen(keep_float32, built.layers, built.types) if half else None
         if chosen is not None:
             chosen.check()
-        classifier = library.ct.ClassifierConfig(list(labels)) if labels is not None else None
+        classifier = None
+        if labels is not None:
+            found = ports.classify(len(labels), PROBABILITIES if program else "")
+            classifier = library.ct.ClassifierConfig(list(labels), predicted_probabilities_output=found)
         specification = _specify(library, built, ports, target.value, program, chosen, classifier, Path(folder))
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:

@@ -114,7 +114,10 @@ class Walker:
             raise InvalidModel("the program has no outputs")
         taken = {value.name for value in self.builder.inputs}
         for name in wanted:
-            found = self.value(self.argument(name))
+            said = self.argument(name)
+            if said is None:  # the label of a classifier, a text
+                continue
+            found = self.value(said)
             label = name
             if name in taken or name in self.builder.initializers:
                 label = self.builder.unique(f"{name}/output")

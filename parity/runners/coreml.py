@@ -72,7 +72,7 @@ class CoreMLRunner(Description):
             except Exception as error:  # of several kinds, from Objective-C too
                 raise RunFailed(single_line(error)) from error
         names = [name for name in self._outputs if name != self._classes]
-        return {name: self._record.from_file(name, _array(found[name])) for name in names}
+        return {self._record.name(name): self._record.from_file(name, _array(found[name])) for name in names}
 
     def close(self) -> None:
         """Free the model."""

@@ -51,7 +51,13 @@ class CoreMLReadRunner(onnxruntime.OnnxRuntimeRunner):
         self.inputs = self._record.ports(self._own)
         self.layers = self._record.interface.named(self.layers)
         self.precision = self._record.precision
+        self.ops = {self._key(key): op for key, op in self.ops.items()}
         self.remarks = [f"reached: {inferred}, (2) saved file through hub's reader into ONNX Runtime"]
+
+    def _key(self, key: str) -> str:
+        """An output, or "before:" one, under the source's name."""
+        kind, colon, name = key.rpartition(":")
+        return kind + colon + self._record.name(name) if kind in ("", "before") else key
 
     def as_written(self) -> None:
         """Take and give what the file does, whatever it says of its source."""
@@ -65,7 +71,11 @@ class CoreMLReadRunner(onnxruntime.OnnxRuntimeRunner):
         own = {ours: tap for tap, ours in asked.items()}
         result = {}
         for name, array in found.items():
-            result[own.get(name, name)] = self._record.from_file(name, np.asarray(array))
+            kind, colon, rest = name.partition(":")
+            if colon and kind == "before":
+                result[f"before:{self._record.name(rest)}"] = array
+            else:
+                result[own.get(name, self._record.name(name))] = self._record.from_file(name, np.asarray(array))
         return result
 
 

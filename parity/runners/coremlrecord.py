@@ -46,7 +46,7 @@ class Record:
         if known is None:
             return port
         return Port(
-            port.name,
+            known.holds or port.name,
             known.dtype or port.dtype,
             known.shape if known.shape is not None else port.shape,
             (0.0, 1.0) if known.dtype == "bool" else port.range,
@@ -60,12 +60,13 @@ class Record:
         """
         result: dict[str, Array] = {}
         for port in own:
-            if port.name not in feeds:
-                raise RunFailed(f"the input {port.name!r} is not given")
-            given = self.interface.arranged_input(port.name, np.asarray(feeds[port.name]))
+            name = self._port(port).name
+            if name not in feeds:
+                raise RunFailed(f"the input {name!r} is not given")
+            given = self.interface.arranged_input(port.name, np.asarray(feeds[name]))
             array = given.astype(port.dtype or given.dtype)
             if array.dtype.kind in "iu" and not np.array_equal(array, given):
-                raise RunFailed(f"the input {port.name!r} has numbers beyond {array.dtype.name}")
+                raise RunFailed(f"the input {name!r} has numbers beyond {array.dtype.name}")
             rank = len(port.shape) if port.shape is not None else array.ndim
             result[port.name] = array.reshape(1) if array.ndim == 0 and rank == 1 else array
         return result
@@ -78,6 +79,11 @@ class Record:
         if known.shape == () and array.size == 1:
             array = array.reshape(())
         return array.astype(known.dtype) if known.dtype else array
+
+    def name(self, name: str) -> str:
+        """The source's name of an output."""
+        known = self.interface.outputs.get(name)
+        return known.holds or name if known is not None else name
 
     def forget(self) -> None:
         """Take and give what the file itself does."""

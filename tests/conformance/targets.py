@@ -99,6 +99,8 @@ CAFFE = tuple(caffe_approximate.values())
 CNTK = tuple(cntk_approximate.values())
 
 TARGETS: dict[str, Target] = {
+    "core ml": file_target("coremlread", "net.mlpackage", ()),
+    "core ml network": file_target("coremlread", "net.mlmodel", ()),
     "caffe": file_target("caffe", "net.prototxt", CAFFE),
     "cntk": file_target("cntk", "net.dnn", CNTK),
     "cntk code": file_target("cntk", "net.py", CNTK, "cntk"),

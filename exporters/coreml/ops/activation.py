@@ -171,9 +171,10 @@ def gelu(emit: Emitter, x: ir.Value, *, approximate: str) -> Var:
 
 @OPS("Shrink")
 def shrink(emit: Emitter, x: ir.Value, *, bias: float, lambd: float) -> Var:
-    var, number = emit.floats(x), lambda n: emit.number(x, n)
-    low = emit.select(cond=emit("less", x=var, y=number(-lambd)), a=emit("add", x=var, y=number(bias)), b=number(0))
-    return emit.select(cond=emit("greater", x=var, y=number(lambd)), a=emit("sub", x=var, y=number(bias)), b=low)
+    var, edge, shift = emit.floats(x), emit.number(x, lambd), emit.number(x, bias)
+    below, above = emit("less", x=var, y=emit.number(x, -lambd)), emit("greater", x=var, y=edge)
+    low = emit.select(cond=below, a=emit("add", x=var, y=shift), b=emit.number(x, 0))
+    return emit.select(cond=above, a=emit("sub", x=var, y=shift), b=low)
 
 
 @OPS("Softmax", since=13)

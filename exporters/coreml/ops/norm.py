@@ -89,7 +89,7 @@ def _spread(emit: Emitter, value: ir.Value, shape: tuple[int | str, ...]) -> Any
     assert constant is not None
     if constant.shape == shape:
         return value
-    return np.ascontiguousarray(np.broadcast_to(emit.numbers(constant), shape))
+    return np.ascontiguousarray(np.broadcast_to(emit.numbers(constant), [int(size) for size in shape]))
 
 
 @OPS("LRN")
