@@ -41,7 +41,8 @@ class Lowering(Emitter):
     ) -> None:
         super().__init__(model, library, version, program=program)
         self.inputs = inputs
-        self.taken.update(inputs)
+        self.taken.update(plain(name) for name in inputs)
+        self.taken.update(plain(value.name or "") for value in model.graph.outputs)  # nothing else is called so
         self.layers: dict[str, str] = {}
         self.types: dict[str, str] = {}
         self._exits: dict[str, Var] = {}
@@ -150,6 +151,7 @@ class Lowering(Emitter):
         fixed = {id(var) for var in outputs.values()}
         for name, var in outputs.items():
             if var.name != name:
+                self.taken.discard(name)
                 self._rename(var, name)
         for layer, var in self._exits.items():
             if id(var) not in fixed and plain(layer) not in self.taken:

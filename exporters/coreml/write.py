@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
+CLASS = "classLabel"
 PROBABILITIES = "classLabel_probs"
 """What coremltools calls the probabilities of a classifier that is an ML Program."""
 
@@ -203,6 +204,9 @@ def _specify(
         text = " ".join(str(error).split())[:400]
         what = "an ML Program" if program else "a neural network"
         raise HubError(f"coremltools cannot write this model as {what}: {type(error).__name__}: {text}") from error
+    made = [feature.name for feature in specification.description.output if feature.name != CLASS]
+    if set(made) != set(ports.outputs):
+        raise HubError(f"coremltools calls the outputs {', '.join(made)} in place of {', '.join(ports.outputs)}")
     return specification
 
 

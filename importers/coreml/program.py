@@ -98,6 +98,7 @@ class Walker:
         self.metadata: dict[str, str] = {}
         self.refused: list[tuple[str, str, Refusal]] = []
         self.depth = 0
+        self.given_out: frozenset[str] = frozenset()
 
     # -- one function --------------------------------------------------------------------------------------
 
@@ -106,6 +107,7 @@ class Walker:
         block = function.block_specializations[function.opset]
         self.values.update(declare(self, function.inputs, features, shapes))
         wanted = [*self.wanted(block, outputs)] if outputs else list(dict.fromkeys(block.outputs))
+        self.given_out = frozenset(wanted)
         for operation in needed(block.operations, wanted):
             self.operation(operation)
         if self.refused:
@@ -219,7 +221,8 @@ class Walker:
         key = (found, 0 if found.emit is None else id(self.builder))
         if key not in self.given:
             made = found.emit(self.builder) if found.emit is not None else None
-            self.given[key] = made or self.builder.constant(found.tensor(self.upcast), found.name)
+            name = f"{found.name}/value" if found.name in self.given_out else found.name
+            self.given[key] = made or self.builder.constant(found.tensor(self.upcast), name)
         return self.given[key]
 
     def keep(self, mil: Mil, name: str, found: Any, declaration: Declared | None) -> Any:

@@ -193,12 +193,13 @@ def log_softmax(emit: Emitter, x: ir.Value, *, axis: int) -> Var:
 
 @OPS("Hardmax", since=13)
 def hardmax(emit: Emitter, x: ir.Value, *, axis: int) -> Var:
-    size = emit.shape(x)[axis]
+    """1 at the place of the first of the largest, else 0"""
+    size, rank = emit.shape(x)[axis], emit.rank(x)
     if not isinstance(size, int):
         raise Refusal("an open size along the axis")
-    place = emit("reduce_argmax", x=emit.floats(x), axis=axis, keep_dims=False)
-    hot = emit("one_hot", indices=place, one_hot_vector_size=size, axis=axis, on_value=1, off_value=0)
-    return emit.cast(hot, emit.mil(x))
+    place = emit("reduce_argmax", x=emit.floats(x), axis=axis, keep_dims=True)
+    entries = np.arange(size, dtype=np.int32).reshape([-1 if i == axis % rank else 1 for i in range(rank)])
+    return emit.cast(emit("equal", x=place, y=entries), emit.mil(x))
 
 
 @OPS("Clip")

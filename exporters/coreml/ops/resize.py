@@ -64,6 +64,32 @@ def resize(
     return var
 
 
+_PADDING = {"zeros": "constant", "border": "border"}
+
+
+@OPS("GridSample", since=16)
+def grid_sample(emit: Emitter, x: ir.Value, grid: ir.Value, *, align_corners: int, mode: str, padding_mode: str) -> Var:
+    """The coordinates of both go from -1 to 1, first x, then y."""
+    if emit.rank(x) != 4 or mode not in ("linear", "nearest"):
+        raise Refusal(f"{mode} samples of {emit.rank(x)} axes, Core ML has linear and nearest ones of 4")
+    if emit.version < 6:
+        raise Refusal("neural networks cannot sample", "write an .mlpackage")
+    if padding_mode not in _PADDING:
+        raise Refusal(f"padding_mode={padding_mode!r}, where Core ML does not say what it reflects at")
+    if mode == "nearest":
+        raise Refusal("nearest samples, of which Core ML does not say where it rounds a half")
+    return emit(
+        "resample",
+        x=emit.floats(x),
+        coordinates=grid,
+        sampling_mode="bilinear",
+        padding_mode=_PADDING[padding_mode],
+        padding_value=emit.number(x, 0),
+        coordinates_mode="normalized_minus_one_to_one",
+        align_corners=bool(align_corners),
+    )
+
+
 def _native(emit: Emitter, x: Var, matrices: dict[int, np.ndarray], rank: int, options: dict[str, object]) -> Var:
     """An enlargement of the last two axes by whole numbers, if it is Core ML's."""
     if rank != 4 or not {*matrices} <= {2, 3}:

@@ -263,11 +263,15 @@ def pad(emit: Emitter, x: ir.Value, pads: ir.Value, value: ir.Value | None, axes
     modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "wrap"}
     if mode == "wrap":
         return _wrapped(emit, var, x, before, after)
-    number = 0.0 if value is None else emit.scalar(value, "the value")
     if mode not in modes:
         raise Refusal(f"mode {mode!r}")
     if not any(before + after):
         return emit("identity", x=var)
+    if value is not None and mode == "constant" and emit.array(value) is None:
+        zeros = _by_constant(emit, var, before, after, 0.0, emit.mil(x))
+        inside = np.pad(np.ones(emit.static(x), np.bool_), list(zip(before, after, strict=True)))
+        return emit.select(cond=inside, a=zeros, b=emit("reshape", x=value, shape=[1]))
+    number = 0.0 if value is None else emit.scalar(value, "the value")
     return padded(emit, var, before, after, modes[mode], number, emit.mil(x))
 
 
