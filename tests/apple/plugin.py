@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _KEEP.append(library)
 
-    import coremltools.converters.mil.frontend.torch.test.testing_utils
+    import coremltools.converters.mil.frontend.torch.test.testing_utils  # noqa: F401 - patched below
     import coremltools.converters.mil.testing_reqs as requirements
     import coremltools.converters.mil.testing_utils as mil_utils
     import coremltools.models.model as model
