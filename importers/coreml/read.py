@@ -55,15 +55,15 @@ def read(
         bundle = Bundle(path)
         kind = bundle.kind
         if kind == "mlProgram":
-            from importers.coreml import program
+            from importers.coreml.program import build as build_program
 
-            return program.build(bundle, dict(inputs or {}), outputs or (), function, fp16)
+            return build_program(bundle, dict(inputs or {}), outputs or (), function, fp16)
         if function is not None:
             raise UsageError(f"function={function!r}: the model is a {kind}, and has no functions")
         if kind in NETWORKS:
-            from importers.coreml import neuralnetwork
+            from importers.coreml.neuralnetwork import build as build_network
 
-            return neuralnetwork.build(bundle.model, bundle, dict(inputs or {}), outputs or (), fp16)
+            return build_network(bundle.model, bundle, dict(inputs or {}), outputs or (), fp16)
         refusal = Refusal("it is no neural network", "only ML Programs, neural networks and pipelines of them are read")
         raise UnsupportedOps.collect(
             f"{path}: a Core ML model of this type is not supported:", [(kind, path.stem, refusal)]

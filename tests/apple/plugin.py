@@ -59,12 +59,18 @@ def _with_half_tolerance(compare: Any) -> Any:
     """Programs that compute in half precision are not held to the tolerance of single precision."""
 
     def compare_backend(
-        mlmodel: Any, inputs: Any, expected: Any, dtype: str = "fp32", atol: float = 1e-4, rtol: float = 1e-5, **k: Any
+        mlmodel: Any,
+        input_key_values: Any,
+        expected_outputs: Any,
+        dtype: str = "fp32",
+        atol: float = 1e-4,
+        rtol: float = 1e-5,
+        **k: Any,
     ) -> Any:
         spec = mlmodel.get_spec()
         if spec.WhichOneof("Type") == "mlProgram" and _half(spec):
             atol, rtol = max(atol, 4e-3), max(rtol, 2e-3)
-        return compare(mlmodel, inputs, expected, dtype, atol=atol, rtol=rtol, **k)
+        return compare(mlmodel, input_key_values, expected_outputs, dtype, atol=atol, rtol=rtol, **k)
 
     return compare_backend
 
