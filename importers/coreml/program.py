@@ -94,11 +94,12 @@ class Walker:
         """Constants that are in the graph; those that a node gives are in the graph, or body, of that number."""
         self.named: set[ir.Value] = set()
         """Results that have the names that they have in the program."""
+        self.wanted: set[str] = set()
+        """The outputs, whose names no constant takes."""
         self.warnings: list[str] = []
         self.metadata: dict[str, str] = {}
         self.refused: list[tuple[str, str, Refusal]] = []
         self.depth = 0
-        self.given_out: frozenset[str] = frozenset()
 
     # -- one function --------------------------------------------------------------------------------------
 
@@ -106,8 +107,8 @@ class Walker:
         """Declare the inputs, say all operations that are needed, and give the outputs out."""
         block = function.block_specializations[function.opset]
         self.values.update(declare(self, function.inputs, features, shapes))
-        wanted = [*self.wanted(block, outputs)] if outputs else list(dict.fromkeys(block.outputs))
-        self.given_out = frozenset(wanted)
+        wanted = [*self.chosen(block, outputs)] if outputs else list(dict.fromkeys(block.outputs))
+        self.wanted.update(wanted)
         for operation in needed(block.operations, wanted):
             self.operation(operation)
         if self.refused:
@@ -120,14 +121,14 @@ class Walker:
             if said is None:  # the label of a classifier, a text
                 continue
             found = self.value(said)
-            label = name
-            if name in taken or name in self.builder.initializers:
-                label = self.builder.unique(f"{name}/output")
-                self.warnings.append(f"the output {name!r} is called {label!r}: an input or a constant has that name")
             with self.builder.layer(name, "output"):
-                self.builder.output(found, label)
+                if name in taken:
+                    found = self.builder.op("Identity", found, name="output")
+                    self.warnings.append(f"the output {name!r} is called {found.name!r}: an input has that name")
+                    name = found.name or name
+                self.builder.output(found, name)
 
-    def wanted(self, block: Any, outputs: Sequence[str]) -> Iterator[str]:
+    def chosen(self, block: Any, outputs: Sequence[str]) -> Iterator[str]:
         """The values that `outputs` name, by their own names or those of their operations."""
         by_layer: dict[str, str] = {}
         for operation in block.operations:
@@ -221,7 +222,7 @@ class Walker:
         key = (found, 0 if found.emit is None else id(self.builder))
         if key not in self.given:
             made = found.emit(self.builder) if found.emit is not None else None
-            name = f"{found.name}/value" if found.name in self.given_out else found.name
+            name = f"{found.name}/value" if found.name in self.wanted else found.name
             self.given[key] = made or self.builder.constant(found.tensor(self.upcast), name)
         return self.given[key]
 

@@ -7,6 +7,7 @@ HUB_APPLE_SELECT is the selection, as JSON: "ids", "sample", "seed", "per_functi
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.apple import serve
@@ -34,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _KEEP.append(library)
 
+    import coremltools.converters.mil.frontend.torch.test.testing_utils  # noqa: F401 - patched below
     import coremltools.converters.mil.testing_reqs as requirements
     import coremltools.converters.mil.testing_utils as mil_utils
     import coremltools.models.model as model
@@ -45,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
             for attribute in set(system) & set(vars(module)):
                 setattr(module, attribute, system[attribute])
     model.MLModel.predict, model.MLModel.make_state = serve.predict, serve.make_state
+    np.argsort = functools.partial(np.argsort, kind="stable")  # by default the order of equal numbers is the CPU's
 
     requirements.backends_internal[:] = [b for b in requirements.backends_internal if b.precision == "fp32"]
     requirements.backends[:] = [b for b in requirements.backends if b[1] == "fp32"]
@@ -55,12 +59,18 @@ def _with_half_tolerance(compare: Any) -> Any:
     """Programs that compute in half precision are not held to the tolerance of single precision."""
 
     def compare_backend(
-        mlmodel: Any, inputs: Any, expected: Any, dtype: str = "fp32", atol: float = 1e-4, rtol: float = 1e-5, **k: Any
+        mlmodel: Any,
+        input_key_values: Any,
+        expected_outputs: Any,
+        dtype: str = "fp32",
+        atol: float = 1e-4,
+        rtol: float = 1e-5,
+        **k: Any,
     ) -> Any:
         spec = mlmodel.get_spec()
         if spec.WhichOneof("Type") == "mlProgram" and _half(spec):
             atol, rtol = max(atol, 4e-3), max(rtol, 2e-3)
-        return compare(mlmodel, inputs, expected, dtype, atol=atol, rtol=rtol, **k)
+        return compare(mlmodel, input_key_values, expected_outputs, dtype, atol=atol, rtol=rtol, **k)
 
     return compare_backend
 

@@ -66,9 +66,11 @@ def predict(self: Any, data: Any, state: Any = None) -> Any:
     outputs = model.run(feeds)
     COUNT.predictions += 1
     result: dict[str, Any] = {}
+    network = getattr(self._spec, self._spec.WhichOneof("Type"), None)
+    five = any(getattr(value, "ndim", 0) == 5 for value in data.values())
     for feature in description.output:
         if feature.name in outputs:
-            result[feature.name] = declared(feature, outputs[feature.name])
+            result[feature.name] = declared(feature, unplaced(network, np.asarray(outputs[feature.name]), five))
     return result | classes(self._spec, outputs)
 
 
@@ -104,7 +106,7 @@ def given(feature: Any, value: Any, info: Any) -> np.ndarray:
         kind = feature.type.multiArrayType.WhichOneof("defaultOptionalValue")
         return zeros(info) + (getattr(feature.type.multiArrayType, kind) if kind else 0)
     if not hasattr(value, "getbands"):
-        return np.asarray(value)
+        return placed(np.asarray(value), len(info.shape))
     array = np.asarray(value)
     if array.ndim == 3:
         array = array[:, :, :3].transpose(2, 0, 1)
@@ -113,6 +115,25 @@ def given(feature: Any, value: Any, info: Any) -> np.ndarray:
     else:
         array = array[None]
     return array.reshape((1,) * (len(info.shape) - 3) + array.shape).astype(np.float32)
+
+
+def placed(array: np.ndarray, rank: int) -> np.ndarray:
+    """An array for an input that has sequence and batch in front, or not height and width behind, as hub reads it."""
+    if array.ndim < rank:
+        return array.reshape((1,) * (rank - array.ndim) + array.shape)
+    if array.ndim == 5 and rank < 5:
+        keep = {4: slice(1, 5), 3: slice(0, 3), 2: slice(1, 3)}.get(rank)
+        if keep is not None and np.prod(array.shape[keep]) == array.size:
+            return array.reshape(array.shape[keep])
+    return array
+
+
+def unplaced(network: Any, array: np.ndarray, five: bool) -> np.ndarray:
+    """An output as Core ML gives it, where it has sequence and batch in front that nobody gave."""
+    if getattr(network, "arrayInputShapeMapping", 1) == 1 or five:
+        return array
+    front = {5: 2, 4: 1, 3: 2, 2: 1}.get(array.ndim, 0)
+    return array.reshape(array.shape[front:]) if front and set(array.shape[:front]) == {1} else array
 
 
 def declared(feature: Any, array: np.ndarray) -> Any:

@@ -139,8 +139,14 @@ def constexpr_lut_to_dense(
         count = math.prod(shape)
         mil.require(1 <= bits <= 8 and math.prod(lut.shape) == 1 << bits, f"a table of {lut.shape}")
         mil.require(all(n >= 0 for n in shape) and math.prod(indices.shape) == -(-count * bits // 8), "too few indices")
-        raw = lambda: unpacked(indices.numpy().reshape(-1).view(np.uint8), bits, count)  # noqa: E731
-        return _made(mil, lut.dtype, tuple(shape), lambda: lut.numpy().reshape(-1)[raw()].reshape(tuple(shape)))
+        whole = tuple(shape)
+
+        def load() -> Array:
+            places = unpacked(indices.numpy().reshape(-1).view(np.uint8), bits, count)
+            found: Array = lut.numpy().reshape(-1)[places]
+            return found.reshape(whole)
+
+        return _made(mil, lut.dtype, whole, load)
     whole, axis = _vectors(mil, indices.shape, lut, vector_axis)
     return _made(mil, lut.dtype, whole, lambda: _looked_up(indices.numpy(), lut.numpy(), axis, whole))
 

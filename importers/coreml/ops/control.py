@@ -175,17 +175,8 @@ def _open(value: ir.Value, sizes: Sequence[int]) -> ir.Value:
     return value
 
 
-def _grows(mil: Mil) -> bool:
-    kind = mil.message.outputs[0].type
-    return bool(kind.WhichOneof("type") == "listType") and bool(
-        kind.listType.length.WhichOneof("dimension") != "constant"
-    )
-
-
 def _long_enough(mil: Mil, ls: ir.Value, places: ir.Value) -> ir.Value:
-    """A list with room for these places, zeros behind its end."""
-    if not _grows(mil):
-        return ls
+    """A list with room for these places, zeros behind its end; the file does not say which lists may grow."""
     last = mil.op("ReduceMax", places, keepdims=0)
     length = mil.op("Shape", ls, start=0, end=1)
     missing = mil.op("Sub", mil.op("Add", mil.reshape(last, [1]), mil.ints([1], "one")), length)

@@ -11,8 +11,6 @@ from importers.coreml.table import op
 
 __all__: list[str] = []
 
-UNCHECKED = "what an index outside of its axis gives is not defined in Core ML; here it is an error"
-
 
 def _checked(mil: Mil, validate: bool) -> None:
     """With `validate_indices` Core ML raises at a bad index, and so does ONNX Runtime, but for negative ones."""
@@ -144,7 +142,7 @@ def one_hot(
     axis: int = -1,
 ) -> ir.Value:
     """OneHot, in a type that ONNX Runtime has it for."""
-    kind = ir.DataType.FLOAT if mil.result_type() in (ir.DataType.FLOAT, ir.DataType.FLOAT16) else ir.DataType.INT32
+    kind = ir.DataType.FLOAT if mil.result_type() in (ir.DataType.FLOAT, ir.DataType.FLOAT16) else ir.DataType.INT64
     numbers = []
     for value, number in ((off_value, 0), (on_value, 1)):
         one = mil.builder.constant(np.array(number, kind.numpy()), "number") if value is None else mil.cast(value, kind)
@@ -195,9 +193,11 @@ def _template(mil: Mil, shape: ir.Value) -> ir.Value:
 
 @op("random_normal")
 def random_normal(mil: Mil, shape: ir.Value, *, mean: float = 0.0, stddev: float = 1.0, seed: int = -1) -> ir.Value:
-    """RandomNormalLike; other numbers than Core ML's, of the same distribution."""
+    """RandomNormalLike, scaled and moved; other numbers than Core ML's, of the same distribution."""
     _random(mil)
-    return mil.op("RandomNormalLike", _template(mil, shape), mean=mean, scale=stddev, seed=_seed(seed))
+    y = mil.op("RandomNormalLike", _template(mil, shape), mean=0.0, scale=1.0, seed=_seed(seed))
+    # Not by its attributes: a deviation of 0 ends the process of ONNX Runtime.
+    return mil.op("Add", mil.op("Mul", y, mil.scalar(stddev, y, "stddev")), mil.scalar(mean, y, "mean"))
 
 
 @op("random_uniform")

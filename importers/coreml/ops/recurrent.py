@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from hub.errors import Refusal
 from importers.coreml.constants import Array, Const
-from importers.coreml.context import Mil
+from importers.coreml.context import FAR, Mil
 from importers.coreml.table import op
 from importers.coreml.types import onnx_type
 
@@ -91,12 +91,20 @@ def _last(mil: Mil, y: ir.Value, directions: int, size: int) -> ir.Value:
     return mil.reshape(mil.op("Transpose", y, perm=[1, 0, 2]), [-1, directions * size])
 
 
-def _sequence(mil: Mil, y: ir.Value, last: ir.Value, whole: bool, directions: int, size: int) -> ir.Value:
-    """All steps, (steps, batch, directions * hidden), or the last one as the only step."""
+def _sequence(mil: Mil, y: ir.Value, last: ir.Value, whole: bool, direction: str, size: int) -> ir.Value:
+    """All steps, (steps, batch, directions * hidden), or the last one as the only step.
+
+    A layer that only goes backwards gives its steps in the order in which it makes them, the last of its input first;
+    one that goes both ways gives all in the order of the input.
+    """
     if not whole:
         return mil.unsqueeze(last, 0)
-    if directions == 1:
+    if direction == "forward":
         return mil.squeeze(y, 1)
+    if direction == "reverse":
+        from_last = [mil.ints([n], name) for n, name in ((-1, "begin"), (-FAR - 1, "end"), (0, "axis"), (-1, "step"))]
+        return mil.op("Slice", mil.squeeze(y, 1), *from_last)
+    directions = 2
     y = mil.op("Transpose", y, perm=[0, 2, 1, 3])
     return mil.op("Reshape", y, mil.ints([0, 0, directions * size], "shape"))
 
@@ -156,7 +164,7 @@ def lstm(
         **_activations(mil, (recurrent_activation, cell_activation, activation), ways),
     )
     h, c = _last(mil, h, ways, size), _last(mil, c, ways, size)
-    return [_sequence(mil, y, h, output_sequence, ways, size), h, c]
+    return [_sequence(mil, y, h, output_sequence, direction, size), h, c]
 
 
 @op("gru")
@@ -193,7 +201,7 @@ def gru(
         **_activations(mil, (recurrent_activation, activation), 1),
     )
     h = _last(mil, h, 1, size)
-    return [_sequence(mil, y, h, output_sequence, 1, size), h]
+    return [_sequence(mil, y, h, output_sequence, direction, size), h]
 
 
 @op("rnn")
@@ -226,4 +234,4 @@ def rnn(
         **_activations(mil, (activation,), 1),
     )
     h = _last(mil, h, 1, size)
-    return [_sequence(mil, y, h, output_sequence, 1, size), h]
+    return [_sequence(mil, y, h, output_sequence, direction, size), h]

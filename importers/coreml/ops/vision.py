@@ -25,34 +25,42 @@ def resample(
     coordinates_mode: str,
     align_corners: bool,
 ) -> ir.Value:
-    """GridSample, with the coordinates turned into those that it takes."""
+    """GridSample, with the coordinates turned into those that it takes; a padding with other numbers is a ring."""
     sampling = mil.one_of(sampling_mode.lower(), "bilinear", "nearest")
     around = mil.one_of(padding_mode.lower(), "constant", "border", "reflection", "symmetric")
     system = mil.one_of(
         coordinates_mode.lower(), "unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one"
     )
-    if around == "constant" and padding_value != 0:
-        raise Refusal(f"a padding with {padding_value}")
     # Reflections include the border where GridSample aligns the edges of pixels, and exclude it where their centers.
     centers = around != "symmetric" if around in ("symmetric", "reflection") else align_corners
     places = mil.cast(coordinates, mil.dtype(x))
-    if system != "normalized_minus_one_to_one" or centers != align_corners:
-        places = _normalized(mil, x, places, system, align_corners, centers)
+    ring = int(around == "constant" and padding_value != 0)
+    if system != "normalized_minus_one_to_one" or centers != align_corners or ring:
+        places = _normalized(mil, x, places, system, align_corners, centers, ring)
+    if ring:
+        around = "border"
+        edge = mil.ints([1, 1, 1, 1], "pads")
+        x = mil.op("Pad", x, edge, mil.scalar(padding_value, x, "padding"), mil.ints([2, 3], "axes"))
     padding = {"constant": "zeros", "border": "border"}.get(around, "reflection")
     mode = "linear" if sampling == "bilinear" else "nearest"
     return mil.op("GridSample", x, places, mode=mode, padding_mode=padding, align_corners=int(centers))
 
 
-def _normalized(mil: Mil, x: ir.Value, places: ir.Value, system: str, corners: bool, centers: bool) -> ir.Value:
-    """Coordinates in pixels, then from -1 to 1, between the centers of the outer pixels or between their edges."""
-    sizes = mil.fixed(x)[:1:-1]
-    size = np.array(sizes, np.float64)  # width, height, as the coordinates have them
+def _normalized(
+    mil: Mil, x: ir.Value, places: ir.Value, system: str, corners: bool, centers: bool, ring: int
+) -> ir.Value:
+    """Coordinates in pixels, moved by a ring around the image, then from -1 to 1 as GridSample has them.
+
+    That is between the centers of the outer pixels, or between their edges.
+    """
+    size = np.array(mil.fixed(x)[:1:-1], np.float64)  # width, height, as the coordinates have them
     if system == "unnormalized":
         scale, shift = np.ones(2), np.zeros(2)
     else:
         scale, shift = (size - 1, np.zeros(2)) if corners else (size, np.full(2, -0.5))
         if system == "normalized_minus_one_to_one":
             scale, shift = scale / 2, shift + scale / 2
+    shift, size = shift + ring, size + 2 * ring
     last = np.maximum(size - 1, 1)
     outer, move = (2 / last, -np.ones(2)) if centers else (2 / size, 1 / size - 1)
     scale, shift = scale * outer, shift * outer + move
@@ -104,7 +112,7 @@ def crop_resize(
     spatial_scale: float = 1.0,
     box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
     sampling_mode: str = "DEFAULT",
-    pad_value: float = 0.0,
+    pad_value: float | None = None,
 ) -> ir.Value:
     """Two products with the weights that linear interpolation gives each row and each column, for each box."""
     mil.one_of(box_coordinate_mode, *BOXES)
@@ -113,6 +121,8 @@ def crop_resize(
     height, width = mil.fixed(x)[2:]
     batch, channels = mil.size(x, 0), mil.size(x, 1)
     corners, images, every = _boxes(mil, x, roi, boxes, box_indices)
+    if pad_value is None:
+        _inside(mil, roi if roi is not None else boxes, normalized_coordinates)
     low_y, low_x, high_y, high_x = _corners(mil, corners, box_coordinate_mode)
     factors = [spatial_scale * (size - 1 if normalized_coordinates else 1) for size in (height, width)]
     rows = _places(mil, low_y, high_y, factors[0], target_height, sampling_mode)
@@ -131,8 +141,17 @@ def crop_resize(
         mil.unsqueeze(_within(mil, rows, height), *apart, len(apart) + 2),
         mil.unsqueeze(_within(mil, columns, width), *apart, len(apart) + 1),
     )
-    y = mil.op("Where", inside, y, mil.scalar(pad_value, y, "pad"))
+    y = mil.op("Where", inside, y, mil.scalar(pad_value or 0, y, "pad"))
     return mil.unsqueeze(y, 1) if roi is not None and not every else y
+
+
+def _inside(mil: Mil, boxes: ir.Value | None, normalized: bool) -> None:
+    """Before iOS 16 nothing says what lies outside of an image."""
+    known = mil.known(boxes) if boxes is not None else None
+    if known is None:
+        mil.warn(f"{mil.name!r} cuts boxes out of images: outside of one it gives 0 here; Core ML does not say what")
+    elif normalized and known.size and (known.min() < 0 or known.reshape(-1, known.shape[2])[:, -4:].max() > 1):
+        raise Refusal("its boxes are outside of the image, where Core ML does not say what there is")
 
 
 def _boxes(
