@@ -127,7 +127,7 @@ def _convert(model: ir.Model, opset: int) -> None:
         return
     from onnxscript import version_converter
 
-    _settle_hardmax(model, opset)
+    _settle_old(model, opset)
     resizes = _old_resizes(model) if opset <= 10 else {}
     converter_log = logging.getLogger("onnxscript.version_converter")
     disabled, converter_log.disabled = converter_log.disabled, True
@@ -147,10 +147,14 @@ def _convert(model: ir.Model, opset: int) -> None:
     _relabel(model)
 
 
-def _settle_hardmax(model: ir.Model, opset: int) -> None:
-    """Before opset 13 it worked on the input flattened at `axis`; ONNX's converter passes it on unchanged."""
+def _settle_old(model: ir.Model, opset: int) -> None:
+    """What ONNX's converter passes on unchanged, though it meant something else: before opset 13 Hardmax worked on
+    the input flattened at `axis`, and in opset 8 Scan had a batch."""
     refusals = []
     for node in _default_domain_nodes(model):
+        if node.op_type == "Scan" and opset < 9:
+            refusal = Refusal(f"of opset {opset} it has a batch of its own", "export the model with opset 9 or later")
+            refusals.append(("Scan", layer_of(node), refusal))
         if node.op_type != "Hardmax" or opset >= 13:
             continue
         axis = node.attributes.get_int("axis", 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ MIL = {DataType.FLOAT: "fp32", DataType.FLOAT16: "fp16", DataType.BOOL: "bool"}
 MIL |= dict.fromkeys([DataType.INT64, DataType.INT32, *SMALL], "int32")
 NUMPY = {"fp32": np.float32, "fp16": np.float16, "int32": np.int32, "bool": np.bool_}
 LARGEST = 2**31 - 1
+PROGRAM = "write an .mlpackage: an ML Program has int32"
 RANK = 5
 """Of tensors in Core ML, at most."""
 
@@ -105,6 +106,33 @@ class Emitter(Walk[Tensor]):
             self._held.append(constant)  # while it is alive, nothing else has its id
         return made
 
+    def body(self, graph: ir.Graph, given: Mapping[ir.Value, Var]) -> list[Var]:
+        """The operations of a body, here and now; what it gives. `given` are its inputs."""
+        outer = self.node
+        for value, var in given.items():
+            shape = () if value.shape is None else self.shape(value)
+            self.known[value] = Tensor(var, shape or tuple(int(d) if str(d).isdigit() else str(d) for d in var.shape))
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None:
+                raise Refusal("an initializer of a body has no data")
+            sizes = tuple(d for d in tensor.shape if isinstance(d, int))
+            self.known[value] = Constant(sizes, tensor.dtype, tensor.numpy, value, tensor=tensor)
+        for node in graph:
+            self.node = node
+            if not self._folds(node):
+                self.define(node, self.operation(node))
+        self.node = outer
+        return [self("identity", x=value) for value in graph.outputs]
+
+    def nested(self, graph: ir.Graph, given: Mapping[ir.Value, Var]) -> list[Var]:
+        """The same as a block of its own, whose constants nothing outside can use."""
+        self._nested += 1
+        try:
+            return self.body(graph, given)
+        finally:
+            self._nested -= 1
+
     _nested = 0
 
     def numbers(self, constant: Constant) -> Array:
@@ -113,7 +141,15 @@ class Emitter(Walk[Tensor]):
         Raises:
             Refusal: a number does not fit, or the type has none.
         """
-        return to_mil(constant.numpy(), constant.dtype)
+        array = to_mil(constant.numpy(), constant.dtype)
+        if (
+            not self.program
+            and array.dtype == np.int32
+            and array.size
+            and np.abs(array.astype(np.int64)).max() > 1 << 24
+        ):
+            raise Refusal("whole numbers above 2 ** 24, which a neural network does not hold exactly", PROGRAM)
+        return array
 
     def kind(self, value: ir.Value) -> DataType:
         """The ONNX type of a value."""

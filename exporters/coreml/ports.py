@@ -33,9 +33,10 @@ class Image:
 class Ports:
     """The inputs and outputs of one model."""
 
-    def __init__(self, model: ir.Model, library: Library, sizes: Sizes, image: Image | None) -> None:
+    def __init__(self, model: ir.Model, library: Library, sizes: Sizes, image: Image | None, *, program: bool) -> None:
         self.library = library
         self.graph = model.graph
+        self.program = program
         self.types: list[Any] = []
         self.placeholders: dict[str, Any] = {}
         self.names: dict[str, str] = {}
@@ -128,7 +129,9 @@ class Ports:
                 if name != value.name:
                     notes.append(f"the {what} {value.name!r} is called {name!r} in Core ML")
                 kind = value.dtype.name.lower() if value.dtype is not None else ""
-                if kind == "bool":
+                if not self.program and kind not in ("float", ""):
+                    notes.append(f"the {what} {value.name!r} is {kind}: a neural network computes it in float32")
+                elif kind == "bool":
                     notes.append(f"the {what} {value.name!r} is logical: in Core ML, numbers 0 and 1")
                 elif kind not in ("float", "float16", "int32", ""):
                     notes.append(f"the {what} {value.name!r} is {kind}: in Core ML, int32")
@@ -143,7 +146,8 @@ class Ports:
     def _tensor(self, name: str, value: ir.Value) -> dict[str, Any]:
         """Name, type and shape, where Core ML does not have them; an image is pixels."""
         known: dict[str, Any] = {} if name == value.name else {"holds": value.name}
-        if value.dtype is not None and value.dtype not in (ir.DataType.FLOAT, ir.DataType.INT32):
+        own = (ir.DataType.FLOAT, ir.DataType.INT32) if self.program else (ir.DataType.FLOAT,)
+        if value.dtype is not None and value.dtype not in own:
             known["dtype"] = value.dtype.numpy().name
         if value.shape is not None and len(value.shape) == 0:
             known["shape"] = []

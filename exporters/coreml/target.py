@@ -8,9 +8,10 @@ from exporters.coreml.ops import OPS
 from exporters.rules.expand_functions import expand_functions
 from exporters.rules.fold_shapes import fold_shapes
 from exporters.rules.static_shapes import static_shapes
+from exporters.rules.unroll_loops import unroll_loops
 from exporters.rules.zero_states import zero_states
 
-__all__ = ["HALF", "PASSES", "legalize"]
+__all__ = ["HALF", "PASSES", "PROGRAM_ONLY", "legalize"]
 
 PASSES = (
     "common::noop_elimination",  # identities
@@ -39,9 +40,13 @@ PASSES = (
 
 HALF = "common::add_fp16_cast"
 
+PROGRAM_ONLY = frozenset({"common::fuse_transpose_matmul"})
+"""What a neural network cannot say: its products with weights of their own do not transpose."""
+
 
 def legalize(model: ir.Model) -> None:
     """Bring a copy of a canonical model to what Core ML can say."""
+    unroll_loops(model)  # a loop of blocks runs on the CPU, and gives out nothing step by step
     expand_functions(model, OPS)  # what is defined by operators that Core ML has
     zero_states(model)  # zeros of the size of the batch are what Core ML begins with anyway
     fold_shapes(model)  # Core ML can compute shapes, but its faster engines take only those that are known,

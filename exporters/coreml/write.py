@@ -21,7 +21,7 @@ from exporters.coreml.package import write_model, write_package
 from exporters.coreml.ports import Ports, image_of
 from exporters.coreml.precision import Chosen, clamp_masks
 from exporters.coreml.shapes import decide
-from exporters.coreml.target import HALF, PASSES, legalize
+from exporters.coreml.target import HALF, PASSES, PROGRAM_ONLY, legalize
 from exporters.written import Written
 from hub.errors import HubError, UsageError
 
@@ -99,7 +99,7 @@ def write(
         target = _target(library, minimum_deployment_target, program)
         if compress:
             need_version(compress, target.value)
-        ports = Ports(copied, library, sizes, image)
+        ports = Ports(copied, library, sizes, image, program=program)
         legalize(copied)
         half = precision == "fp16"
         if half:
@@ -185,7 +185,8 @@ def _specify(
     folder: Path,
 ) -> Any:
     """The specification of a program; weights are written into `folder`."""
-    pipeline = library.pipeline([name for name in PASSES if chosen is not None or name != HALF], "hub")
+    left = {*([HALF] if chosen is None else []), *([] if program else PROGRAM_ONLY)}
+    pipeline = library.pipeline([name for name in PASSES if name not in left], "hub")
     if chosen is not None:
         pipeline._pass_options[HALF] = [library.option(option_name="op_selector", option_val=chosen)]
     try:

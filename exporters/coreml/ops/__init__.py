@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from exporters.coreml.ops import activation, conv, dense, indexing, merge, norm, pool, recurrent, reduce, resize, shape
+from exporters.coreml.ops import (
+    activation,
+    control,
+    conv,
+    dense,
+    indexing,
+    merge,
+    norm,
+    pool,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 from exporters.coreml.ops.table import OPS
 
 __all__ = [
     "OPS",
     "activation",
+    "control",
     "conv",
     "dense",
     "indexing",

@@ -48,12 +48,18 @@ def gemm(
         return emit("linear", x=emit.floats(a), weight=b if transB else emit.turned(b), bias=c)
     if not emit.is_float(a):
         raise Refusal(f"of {emit.kind(a).name.lower()}")
-    result = emit("matmul", x=a, y=b, transpose_x=bool(transA), transpose_y=bool(transB))
+    result = emit("matmul", x=_flipped(emit, a, transA), y=_flipped(emit, b, transB))
     if alpha != 1:
         result = emit("mul", x=result, y=emit.number(a, alpha))
     if c is None or beta == 0:
         return result
     return emit("add", x=result, y=c if beta == 1 else emit("mul", x=c, y=emit.number(a, beta)))
+
+
+def _flipped(emit: Emitter, x: ir.Value, flip: int) -> Var:
+    if not flip:
+        return emit.var(x)
+    return emit.turned(x) if emit.constant(x) is not None else emit("transpose", x=x, perm=[1, 0])
 
 
 @OPS("MatMulInteger", since=10)

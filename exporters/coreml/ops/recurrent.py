@@ -174,12 +174,13 @@ def lstm(
             if peepholes is None:
                 raise Refusal("peepholes that are computed at run time")
             given[f"peephole{suffix}"] = _blocks(peepholes[i], size, [0, 2, 1])
+    way = "forward" if direction == "reverse" else direction
     y, h, c = emit(
         "lstm",
-        x=layer.x,
+        x=_turned(emit, layer.x, direction),
         initial_h=layer.state(initial_h),
         initial_c=layer.state(initial_c),
-        direction=direction,
+        direction=way,
         output_sequence=True,
         recurrent_activation=names[0][0],
         cell_activation=names[0][1],
@@ -187,7 +188,7 @@ def lstm(
         clip=None if clip is None else emit.number(x, clip),
         **given,
     )
-    return [layer.sequence(y), layer.last(h), layer.last(c)]
+    return [layer.sequence(_turned(emit, y, direction)), layer.last(h), layer.last(c)]
 
 
 def _each(layer: Layer, run: Any, initial_h: ir.Value | None) -> list[Var]:
@@ -282,6 +283,8 @@ def rnn(
         raise Refusal("clipped sums")
 
     def run(i: int, way: str, h: Var) -> Any:
+        if not emit.program:  # coremltools writes another number of inputs than there are
+            return _steps(layer, i, way, h, names[i], _rnn_step)
         y, last = emit(
             "rnn",
             x=_turned(emit, layer.x, way),
@@ -303,7 +306,8 @@ def _steps(layer: Layer, i: int, way: str, h: Var, names: list[str], step: Any) 
     emit = layer.emit
     if not isinstance(layer.steps, int) or layer.steps > MOST_STEPS:
         raise Refusal(
-            "a reset after the product, over an open or very long sequence", 'minimum_deployment_target="iOS18" has it'
+            "a form that Core ML does not have, over an open or very long sequence",
+            'minimum_deployment_target="iOS18" has a GRU with the reset after the product',
         )
     size = layer.size
     inputs = emit("linear", x=layer.x, weight=layer.w[i], bias=layer.b[i][: layer.b.shape[1] // 2])
@@ -336,6 +340,12 @@ def _gru_step(layer: Layer, i: int, now: Var, h: Var, size: int, names: list[str
     new = emit(names[1], x=emit("add", x=_part(emit, now, size, 2), y=new))
     kept = emit("mul", x=zr[0], y=emit("sub", x=h, y=new))
     return emit("add", x=new, y=kept)
+
+
+def _rnn_step(layer: Layer, i: int, now: Var, h: Var, size: int, names: list[str]) -> Var:
+    """h = f(x + R h + b)"""
+    past = layer.emit("linear", x=h, weight=layer.r[i], bias=layer.b[i][size:])
+    return layer.emit(names[0], x=layer.emit("add", x=now, y=past))
 
 
 def _part(emit: Emitter, x: Var, size: int, gate: int) -> Var:

@@ -165,6 +165,8 @@ def _open_slice(
     along = emit.ints(axes, "axes") if axes is not None else list(range(count if isinstance(count, int) else 0))
     if steps is not None and set(emit.ints(steps, "steps")) != {1}:
         raise Refusal("a slice with computed limits and steps")
+    if not emit.program:
+        raise Refusal("limits that are computed at run time", "make them constants, or write an .mlpackage")
     rank = emit.rank(x)
     along = [a % rank for a in along]
     if not isinstance(count, int) or count != len(along):
