@@ -32,6 +32,7 @@ class Library:
         self.program: Any = Program
         self.types: Any = types
         self.option: Any = PassOption
+        self.passes: Any = pass_pipeline.PassPipelineManager
         self.pipeline: Any = pass_pipeline.PassPipeline
         self._bars = ((pass_pipeline, "tqdm"), (op_mapping, "_tqdm"), (quantization, "tqdm"), (passes, "tqdm"))
 

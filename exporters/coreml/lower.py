@@ -24,6 +24,13 @@ MOVES = frozenset(
 )
 """What is the same for small integers when they are held as int32: nothing here gives numbers beyond their type."""
 
+NUMBERS = frozenset(
+    """Add Sub Mul Div Pow Max Min Mean Sum Mod And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual Where Not Neg
+    Abs Exp Log Sqrt Sigmoid Tanh Relu Sign Floor Ceil Round Reciprocal Identity Cast Reshape Unsqueeze Gather
+    Clip Dropout Erf Sin Cos""".split()
+)
+"""What a neural network, whose tensors have one axis at least, computes alike of numbers without axes."""
+
 BUILDER_ERRORS = (
     *(ValueError, TypeError, KeyError, AssertionError, IndexError, AttributeError, NotImplementedError),
     *(RuntimeError, ZeroDivisionError, OverflowError),
@@ -112,6 +119,10 @@ class Lowering(Emitter):
                 )
             if value.dtype in SMALL and node.op_type not in MOVES:
                 raise Refusal(f"Core ML does not compute in {value.dtype.name.lower()}")
+
+        if not self.program and node.op_type not in NUMBERS:
+            if any(v is not None and self.constant(v) is None and not self.shape(v) for v in node.inputs):
+                raise Refusal("a number without axes, of which neural networks have none", "write an .mlpackage")
 
     def define(self, node: ir.Node, results: Sequence[Tensor]) -> None:
         """Keep what a node made, under its name."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
+HALF_NAME = "_cast_fp16"
+"""What coremltools puts behind the names of what computes in half precision."""
+
 CLASS = "classLabel"
 PROBABILITIES = "classLabel_probs"
 """What coremltools calls the probabilities of a classifier that is an ML Program."""
@@ -190,12 +193,15 @@ def _specify(
     if chosen is not None:
         pipeline._pass_options[HALF] = [library.option(option_name="op_selector", option_val=chosen)]
     try:
+        library.passes.apply_pipeline(built.program, pipeline)
+        if chosen is not None:
+            _keep_names(built.program)
         specification, _ = library.converter.mil_convert_to_proto(
             built.program,
             "milinternal",
             "mlprogram" if program else "neuralnetwork",
             library.converter.ConverterRegistry,
-            main_pipeline=pipeline,
+            main_pipeline=library.pipeline([], "done"),
             weights_dir=str(folder),
             specification_version=version,
             inputs=ports.types,
@@ -209,6 +215,20 @@ def _specify(
     if set(made) != set(ports.outputs):
         raise HubError(f"coremltools calls the outputs {', '.join(made)} in place of {', '.join(ports.outputs)}")
     return specification
+
+
+def _keep_names(program: Any) -> None:
+    """Take from names what half precision puts behind them, where nothing else has the name."""
+    operations = program.functions["main"].operations
+    taken = {var.name for op in operations for var in op.outputs}
+    for op in operations:
+        for var in op.outputs:
+            name = var.name.removesuffix(HALF_NAME)
+            if name not in taken:
+                taken.add(name)
+                var.name = name
+                if len(op.outputs) == 1:
+                    op.name = name
 
 
 def _describe(

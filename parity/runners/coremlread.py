@@ -46,6 +46,7 @@ class CoreMLReadRunner(onnxruntime.OnnxRuntimeRunner):
         except HubError as error:
             raise Damaged(f"hub's reader: {error}") from error
         super().__init__(model.ir, None)
+        self.layout = "canonical"
         self.name = "hub's reader of Core ML and onnxruntime"
         self._own = self.inputs
         self.inputs = self._record.ports(self._own)

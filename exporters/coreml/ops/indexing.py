@@ -33,6 +33,9 @@ def within(emit: Emitter, x: ir.Value, indices: ir.Value, axis: int) -> Any:
 @OPS("Gather")
 def gather(emit: Emitter, x: ir.Value, indices: ir.Value, *, axis: int) -> Var:
     places, var = within(emit, x, indices, axis), emit.var(x)
+    if not emit.program and emit.rank(indices) == 0:  # it keeps the axis of a single index
+        rows = emit("gather", x=var, indices=emit("reshape", x=places, shape=[1]), axis=axis)
+        return emit("squeeze", x=rows, axes=[axis])
     if emit.kind(x) == ir.DataType.BOOL:
         return emit.cast(emit("gather", x=emit.cast(var, "int32"), indices=places, axis=axis), "bool")
     return emit("gather", x=var, indices=places, axis=axis)

@@ -72,6 +72,8 @@ def squeeze(emit: Emitter, x: ir.Value, axes: ir.Value | None) -> Var:
 def unsqueeze(emit: Emitter, x: ir.Value, axes: ir.Value) -> Var:
     along = emit.ints(axes, "axes")
     rank = emit.rank(x) + len(along)
+    if emit.rank(x) == 0:
+        return emit("reshape", x=x, shape=[1] * rank) if rank else emit("identity", x=x)
     return emit("expand_dims", x=x, axes=sorted(a % rank for a in along)) if along else emit("identity", x=x)
 
 
