@@ -116,7 +116,7 @@ class Program:
         out.type.CopyFrom(held.type)
         return name
 
-    def op(self, kind: str, name: str, shape: Shape, dtype: str = "fp32", **inputs: Any) -> str:
+    def op(self, kind: str, name: str, shape: Shape, dtype: str = "fp32", /, **inputs: Any) -> str:
         """An operation; inputs are names, `[names]`, or anything else, which is a constant."""
         operation = self.block.operations.add(type=kind)
         operation.attributes["name"].CopyFrom(immediate(name))
