@@ -72,9 +72,7 @@ def weights_of(bundle: Any) -> Weights:
     return Weights() if found is None else Weights(found.mapping, found.ranges)
 
 
-def network(
-    message: Any, network: Any, weights: Weights, inputs: Mapping[str, Sequence[int | str | None]]
-) -> Model:
+def network(message: Any, network: Any, weights: Weights, inputs: Mapping[str, Sequence[int | str | None]]) -> Model:
     """One neural network."""
     description = message.description
     builder = GraphBuilder("network")

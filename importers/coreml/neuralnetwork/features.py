@@ -158,9 +158,12 @@ def _chosen(name: str, shape: list[Size], given: Mapping[str, Sequence[Size]], e
     if name not in given:
         return shape
     wanted = list(given[name])
-    fits = len(wanted) == len(shape) and all(
-        isinstance(ours, str) or ours in (theirs, None) for ours, theirs in zip(wanted, shape, strict=True)
-    ) if shape else True
+    fits = (
+        len(wanted) == len(shape)
+        and all(isinstance(ours, str) or ours in (theirs, None) for ours, theirs in zip(wanted, shape, strict=True))
+        if shape
+        else True
+    )
     if shape and not fits:
         # a size that the model leaves open may be given
         open_axes = len(wanted) == len(shape) and all(

@@ -49,9 +49,7 @@ def upsample(
         return back(y)
     how = {"DEFAULT": "asymmetric", "ALIGN_CORNERS_TRUE": "align_corners", "ALIGN_CORNERS_FALSE": "half_pixel"}
     return back(
-        net.op(
-            "Resize", flat, None, scales, mode="linear", coordinate_transformation_mode=how[linearUpsampleMode]
-        )
+        net.op("Resize", flat, None, scales, mode="linear", coordinate_transformation_mode=how[linearUpsampleMode])
     )
 
 
@@ -84,9 +82,7 @@ def resize_bilinear(net: Context, x: ir.Value, *, targetSize: Sequence[int], mod
 
 def _resized(net: Context, x: ir.Value, sizes: Sequence[int], axes: Sequence[int], how: str) -> ir.Value:
     wanted = net.ints(list(sizes), "sizes")
-    return net.op(
-        "Resize", x, None, None, wanted, mode="linear", coordinate_transformation_mode=how, axes=list(axes)
-    )
+    return net.op("Resize", x, None, None, wanted, mode="linear", coordinate_transformation_mode=how, axes=list(axes))
 
 
 def _middles(size: int, count: int) -> npt.NDArray[np.float64]:

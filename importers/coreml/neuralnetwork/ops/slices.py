@@ -123,9 +123,7 @@ def slice_dynamic(
     return _without(net, y, squeezed, rank)
 
 
-def _masked(
-    net: Context, value: ir.Value, whole: ir.Value, mask: ir.Value | None, flags: Sequence[bool]
-) -> ir.Value:
+def _masked(net: Context, value: ir.Value, whole: ir.Value, mask: ir.Value | None, flags: Sequence[bool]) -> ir.Value:
     if mask is not None:
         return net.op("Where", net.bool(mask), whole, value)
     if not any(flags):
