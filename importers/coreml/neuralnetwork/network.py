@@ -14,7 +14,7 @@ from importers.coreml.neuralnetwork.layers import Context, call
 from importers.coreml.neuralnetwork.ops.control import leaves
 from importers.coreml.neuralnetwork.weights import Weights
 
-__all__ = ["Scope", "sequential", "rank_of"]
+__all__ = ["Scope", "rank_of", "sequential"]
 
 PLAIN = frozenset(
     """convolution pooling activation innerProduct embedding batchnorm mvn l2normalize softmax lrn crop padding
