@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from hub.builder import GraphBuilder
 from hub.canonical import canonicalize
-from hub.errors import InvalidModel, Refusal, UnsupportedOps
+from hub.errors import InvalidModel, Refusal, UnsupportedOps, UsageError
 from hub.model import Model, select_outputs
 from importers.coreml.neuralnetwork import features
 from importers.coreml.neuralnetwork.network import Scope, rank_of
@@ -90,7 +90,7 @@ def network(
     names = {feature.name for feature in description.input}
     unknown = sorted(set(inputs) - names)
     if unknown:
-        raise InvalidModel(f"there is no input {unknown[0]!r}; inputs are {', '.join(sorted(names))}")
+        raise UsageError(f"there is no input {unknown[0]!r}; inputs are {', '.join(sorted(names))}")
     for feature in description.input:
         try:
             with builder.layer(feature.name, "input"):
@@ -124,7 +124,8 @@ def _outputs(message: Any, network: Any, scope: Scope, mapped: features.Mapped, 
             continue
         if feature.name not in scope.values:
             raise InvalidModel(f"the output {feature.name[:100]!r} is written by no layer")
-        features.give(scope.builder, scope.values[feature.name], feature, mapped, exact)
+        value = scope.values[feature.name]
+        features.give(scope.builder, value, feature, mapped, exact, scope.narrow.get(id(value)))
     if message.WhichOneof("Type") == "neuralNetworkClassifier":
         blob = network.labelProbabilityLayerName or (network.layers[-1].output[0] if network.layers else "")
         named = next((layer.output[0] for layer in network.layers if layer.name == blob and layer.output), blob)
@@ -142,6 +143,8 @@ def _outputs(message: Any, network: Any, scope: Scope, mapped: features.Mapped, 
 
 def _flat(scope: Scope, value: ir.Value) -> ir.Value:
     """Probabilities without the height and width of 1 that they have behind them."""
+    if id(value) in scope.narrow:
+        return scope.narrow[id(value)]
     if scope.rank and value.shape is not None and list(value.shape)[-2:] == [1, 1]:
         rank = len(value.shape)
         return scope.builder.op("Squeeze", value, scope.builder.ints([rank - 2, rank - 1], "axes"))

@@ -11,7 +11,6 @@ import onnx_ir as ir
 
 from hub.builder import GraphBuilder
 from hub.errors import InvalidModel, Refusal, UsageError
-from hub.schemas import messages
 
 __all__ = ["Mapped", "declare", "give", "preprocess"]
 
@@ -129,7 +128,7 @@ def declare(
         shape, tail = sizes, 0
     else:
         shape, tail = _five(name, sizes, mapped, kind == "imageType")
-    shape = _chosen(name, shape, given, exact)
+    shape = _chosen(name, shape, given)
     layout = "NCHW" if kind == "imageType" and len(shape) == 4 else None
     value = builder.input(name, dtype, shape, layout)
     if dtype != ir.DataType.FLOAT:
@@ -154,19 +153,14 @@ def _five(name: str, sizes: list[Size], mapped: Mapped, image: bool) -> tuple[li
     return ([f"{name}_sequence", f"{name}_batch", *sizes] if mapped.free else [1, 1, *sizes]), tail
 
 
-def _chosen(name: str, shape: list[Size], given: Mapping[str, Sequence[Size]], exact: bool) -> list[Size]:
+def _chosen(name: str, shape: list[Size], given: Mapping[str, Sequence[Size]]) -> list[Size]:
     if name not in given:
         return shape
     wanted = list(given[name])
-    fits = len(wanted) == len(shape) and all(
-        isinstance(ours, str) or ours in (theirs, None) for ours, theirs in zip(wanted, shape, strict=True)
-    ) if shape else True
-    if shape and not fits:
-        # a size that the model leaves open may be given
-        open_axes = len(wanted) == len(shape) and all(
-            not isinstance(theirs, int) or ours == theirs for ours, theirs in zip(wanted, shape, strict=True)
-        )
-        if not open_axes:
+    if shape and len(wanted) != len(shape):
+        raise UsageError(f"the input {name!r} has {len(shape)} axes; inputs= has {len(wanted)} sizes for it")
+    for ours, theirs in zip(wanted, shape, strict=False):
+        if isinstance(theirs, int) and ours not in (theirs, None):
             raise UsageError(f"the input {name!r} has the shape {shape}, not {wanted}")
     return [theirs if ours is None else ours for ours, theirs in zip(wanted, shape or wanted, strict=True)]
 
@@ -197,24 +191,24 @@ def preprocess(builder: GraphBuilder, x: ir.Value, feature: Any, steps: Sequence
     return x
 
 
-def give(builder: GraphBuilder, value: ir.Value, feature: Any, mapped: Mapped, exact: bool) -> None:
+def give(
+    builder: GraphBuilder, value: ir.Value, feature: Any, mapped: Mapped, exact: bool, vector: ir.Value | None
+) -> None:
     """Make a value the output of the graph for a feature.
 
-    Where blobs have five axes, height and width are left out of an output that is declared as a vector.
+    Where blobs have five axes, height and width are left out of an output that is declared as a vector. `vector`: the
+    value without them, if there is one.
     """
     name, kind = feature.name, feature.type.WhichOneof("Type")
     array = feature.type.multiArrayType
     if not exact and value.shape is not None and kind == "multiArrayType":
         rank, tail = len(value.shape), list(value.shape)[-2:]
         if rank == mapped.rank and len(array.shape) == 1 and tail == [1, 1]:
-            value = builder.op("Squeeze", value, builder.ints([rank - 2, rank - 1], "axes"))
+            axes = [rank - 2, rank - 1]
+            value = vector or builder.op("Squeeze", value, builder.ints(axes, "axes"))
     if kind == "multiArrayType":
         dtype = _dtype(array)
         if value.dtype != dtype:
             value = builder.op("Cast", value, to=int(dtype))
     builder.output(value, name)
 
-
-def model_type() -> Any:
-    """The message of a model."""
-    return messages("coreml").Model
