@@ -72,9 +72,7 @@ def weights_of(bundle: Any) -> Weights:
     return Weights() if found is None else Weights(found.mapping, found.ranges)
 
 
-def network(
-    message: Any, network: Any, weights: Weights, inputs: Mapping[str, Sequence[int | str | None]]
-) -> Model:
+def network(message: Any, network: Any, weights: Weights, inputs: Mapping[str, Sequence[int | str | None]]) -> Model:
     """One neural network."""
     description = message.description
     builder = GraphBuilder("network")
@@ -82,8 +80,8 @@ def network(
     refused: list[tuple[str, str, Refusal]] = []
     rank, free = rank_of(network.layers)
     mapped = features.Mapped(network, rank, free)
-    arrays = [f for f in description.input if f.type.WhichOneof("Type") == "multiArrayType"]
-    exact = mapped.exact_arrays if arrays else mapped.exact_images
+    images = [f for f in description.input if f.type.WhichOneof("Type") == "imageType"]
+    exact = mapped.exact_images if len(images) == len(description.input) else mapped.exact_arrays
     scope = Scope(builder, weights, None if exact else rank, warnings, refused)
     if not description.input and not network.layers:
         raise InvalidModel("the network has neither inputs nor layers")

@@ -141,8 +141,8 @@ def declare(
 
 def _five(name: str, sizes: list[Size], mapped: Mapped, image: bool) -> tuple[list[Size], int]:
     """The shape of an input with sequence and batch, or with the batch alone; and how many ones are behind it."""
-    if image and mapped.exact_images:
-        return ["N", *sizes], 0
+    if image and (mapped.exact_images or mapped.exact_arrays):
+        return [1] * (1 if mapped.exact_images else 2) + sizes, 0
     if len(sizes) == 5:
         return (sizes[1:], 0) if mapped.rank == 4 and sizes[0] == 1 else (sizes, 0)
     if len(sizes) not in (1, 3):
@@ -181,11 +181,11 @@ def preprocess(builder: GraphBuilder, x: ir.Value, feature: Any, steps: Sequence
                 by = np.array(biases, np.float32).reshape(-1, 1, 1)
                 x = builder.op("Add", x, builder.constant(by, "bias"))
         elif kind == "meanImage":
-            shape = [] if x.shape is None else list(x.shape)[-3:]
+            shape = [size for size in list(x.shape or ())[-3:] if isinstance(size, int)]
             mean = np.array(step.meanImage.meanImage, np.float32)
-            if not all(isinstance(s, int) for s in shape) or mean.size != math.prod(int(s) for s in shape):  # type: ignore[arg-type]
+            if len(shape) != 3 or mean.size != math.prod(shape):
                 raise InvalidModel(f"the mean image of {feature.name[:100]!r} has {mean.size} numbers for {shape}")
-            x = builder.op("Sub", x, builder.constant(mean.reshape(shape), "meanImage"))  # type: ignore[arg-type]
+            x = builder.op("Sub", x, builder.constant(mean.reshape(shape), "meanImage"))
         else:
             raise InvalidModel(f"the preprocessing of {feature.name[:100]!r} does not say what it does")
     return x
@@ -206,9 +206,13 @@ def give(
         if rank == mapped.rank and len(array.shape) == 1 and tail == [1, 1]:
             axes = [rank - 2, rank - 1]
             value = vector or builder.op("Squeeze", value, builder.ints(axes, "axes"))
+    if exact and value.shape is not None and kind == "multiArrayType" and not array.HasField("shapeRange"):
+        own, wanted = list(value.shape), [int(size) for size in array.shape]
+        more = len(own) - len(wanted)
+        if wanted and more and (own == [1] * more + wanted or [1] * -more + own == wanted):
+            value = builder.op("Reshape", value, builder.ints(wanted, "shape"))
     if kind == "multiArrayType":
         dtype = _dtype(array)
         if value.dtype != dtype:
             value = builder.op("Cast", value, to=int(dtype))
     builder.output(value, name)
-

@@ -14,7 +14,7 @@ from importers.coreml.neuralnetwork.layers import Context, call
 from importers.coreml.neuralnetwork.ops.control import leaves
 from importers.coreml.neuralnetwork.weights import Weights
 
-__all__ = ["Scope", "sequential", "rank_of"]
+__all__ = ["Scope", "rank_of", "sequential"]
 
 PLAIN = frozenset(
     """convolution pooling activation innerProduct embedding batchnorm mvn l2normalize softmax lrn crop padding
@@ -151,7 +151,8 @@ class Scope:
         own = {id(node) for node in self.builder.nodes[first:]}
         for blob, value in zip(message.output, results, strict=True):
             if id(value.producer()) in own and not self.depth:  # names inside of branches are those behind them
-                self.builder.rename(value, blob)
+                vector = self.narrow.get(id(value), value)
+                self.builder.rename(vector if id(vector.producer()) in own else value, blob)
             self.values[blob] = value
 
     def _check_kind(self, message: Any, kind: str) -> None:

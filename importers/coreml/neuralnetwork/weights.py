@@ -102,7 +102,8 @@ class Weights:
         if self.ranges:
             from google.protobuf.unknown_fields import UnknownFieldSet
 
-            for unknown in UnknownFieldSet(params):
+            unknowns: Any = UnknownFieldSet(params)
+            for unknown in unknowns:
                 if unknown.field_number == MARK:
                     place = self.ranges[unknown.data]
                     found[place.kind] = place

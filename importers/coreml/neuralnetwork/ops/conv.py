@@ -230,11 +230,14 @@ def convolution3d(
     weight = net.weight(weights, [*shape, *kernel], "weight")
     vector = net.weight(bias, (outputChannels,), "bias") if hasBias and bias is not None else None
     net.require(not hasBias or vector is not None, "it has no bias")
-    custom = [customPaddingFront, customPaddingTop, customPaddingLeft], [
-        customPaddingBack,
-        customPaddingBottom,
-        customPaddingRight,
-    ]
+    custom = (
+        [customPaddingFront, customPaddingTop, customPaddingLeft],
+        [
+            customPaddingBack,
+            customPaddingBottom,
+            customPaddingRight,
+        ],
+    )
     if paddingType != "CUSTOM" and (any(custom[0]) or any(custom[1])):
         raise Refusal(f"it has pads of its own and the padding {paddingType}")
     pads: Any = {"CUSTOM": custom, "VALID": ([0] * 3, [0] * 3), "SAME": "BOTTOM_RIGHT_HEAVY"}[paddingType]

@@ -124,9 +124,7 @@ def reverse(net: Context, x: ir.Value, *, reverseDim: list[bool]) -> ir.Value:
 
 
 @layer("reverseSeq")
-def reverse_sequence(
-    net: Context, x: ir.Value, lengths: ir.Value, *, batchAxis: int, sequenceAxis: int
-) -> ir.Value:
+def reverse_sequence(net: Context, x: ir.Value, lengths: ir.Value, *, batchAxis: int, sequenceAxis: int) -> ir.Value:
     """ReverseSequence of ONNX has its two axes first."""
     batch, time, rank = net.axis(x, batchAxis), net.axis(x, sequenceAxis), net.rank(x)
     net.require(batch != time, "the axes of batch and sequence are the same")

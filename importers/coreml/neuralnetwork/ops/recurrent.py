@@ -143,9 +143,7 @@ def simple_recurrent(
     return _results(net, y, [last], sequenceOutput, wide)
 
 
-def _results(
-    net: Context, y: ir.Value, states: Sequence[ir.Value], sequence: bool, wide: bool
-) -> list[ir.Value]:
+def _results(net: Context, y: ir.Value, states: Sequence[ir.Value], sequence: bool, wide: bool) -> list[ir.Value]:
     """The results that are asked for: all steps, or the last one; then the states."""
     first = net.squeeze(y, [1]) if sequence else states[0]
     results = [_left(net, value, wide) for value in (first, *states)]
@@ -304,9 +302,7 @@ def bidirectional_lstm(
     both = [*activationsForwardLSTM, *activationsBackwardLSTM]
     y, last, memory, wide = _lstm(net, x, states, sizes, params, list(weightParams), both, "bidirectional")
     ends = [
-        part
-        for value in (last, memory)
-        for part in net.builder.ops("Split", value, outputs=2, axis=0, num_outputs=2)
+        part for value in (last, memory) for part in net.builder.ops("Split", value, outputs=2, axis=0, num_outputs=2)
     ]
     if params.sequenceOutput:
         order = net.op("Transpose", y, perm=[0, 2, 1, 3])

@@ -81,12 +81,10 @@ def resize_bilinear(net: Context, x: ir.Value, *, targetSize: Sequence[int], mod
 
 def _resized(net: Context, x: ir.Value, sizes: Sequence[int], axes: Sequence[int], how: str) -> ir.Value:
     wanted = net.ints(list(sizes), "sizes")
-    return net.op(
-        "Resize", x, None, None, wanted, mode="linear", coordinate_transformation_mode=how, axes=list(axes)
-    )
+    return net.op("Resize", x, None, None, wanted, mode="linear", coordinate_transformation_mode=how, axes=list(axes))
 
 
 def _middles(size: int, count: int) -> npt.NDArray[np.float64]:
     """The matrix that takes `size` numbers to those in the middle of `count` parts of the way from first to last."""
     places = np.clip((np.arange(count) + 0.5) * max(1, size - 1) / count, 0, size - 1)
-    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size)))
+    return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size))))

@@ -130,9 +130,7 @@ def split(net: Context, x: ir.Value, *, nOutputs: int) -> list[ir.Value]:
 
 
 @layer("splitND")
-def split_nd(
-    net: Context, x: ir.Value, *, axis: int, numSplits: int, splitSizes: Sequence[int]
-) -> list[ir.Value]:
+def split_nd(net: Context, x: ir.Value, *, axis: int, numSplits: int, splitSizes: Sequence[int]) -> list[ir.Value]:
     """In parts of given sizes, or of almost the same size, the larger ones first."""
     at = net.axis(x, axis)
     if splitSizes:
@@ -156,9 +154,7 @@ def reorganize(net: Context, x: ir.Value, *, mode: str, blockSize: int) -> ir.Va
     flat, back = net.as_rank(x, 4)
     if mode == "SPACE_TO_DEPTH":
         return back(net.op("SpaceToDepth", flat, blocksize=blockSize))
-    return back(
-        net.op("DepthToSpace", flat, blocksize=blockSize, mode="CRD" if mode == "PIXEL_SHUFFLE" else "DCR")
-    )
+    return back(net.op("DepthToSpace", flat, blocksize=blockSize, mode="CRD" if mode == "PIXEL_SHUFFLE" else "DCR"))
 
 
 @layer("getShape")
