@@ -162,15 +162,14 @@ class Walker:
             with self.blamed(name, kind):
                 self.const(operation)
             return
-        for out in operation.outputs:
-            self.values[out.name] = None
         with self.blamed(name, kind):
+            given = self.arguments(operation)
+            self.announce(operation)
             types = [declared(out.type) for out in operation.outputs]
             mil = Mil(self, operation, kind, name, types)
             said = OPS.get(kind)
             if said is None:
                 raise Refusal(REFUSED.get(kind, "this operation is not supported"), HINT)
-            given = self.arguments(operation)
             if any(one is None for arguments in given.values() for one in arguments):
                 return  # behind a refused operation
             keywords = bind(said, given, self.value)
@@ -181,8 +180,16 @@ class Walker:
                 for out, one, declaration in zip(operation.outputs, results, types, strict=False):
                     self.values[out.name] = self.keep(mil, out.name, one, declaration)
 
+    def announce(self, operation: Any) -> None:
+        """Its results are refused, until they are said."""
+        for out in operation.outputs:
+            if out.name in self.values:
+                raise InvalidModel(f"there are two values called {out.name[:100]!r}")
+            self.values[out.name] = None
+
     def const(self, operation: Any) -> None:
         """Note a constant; it becomes part of the graph where it is used."""
+        self.announce(operation)
         if len(operation.outputs) != 1 or "val" not in operation.attributes:
             raise InvalidModel("it has no value")
         out = operation.outputs[0]

@@ -118,10 +118,12 @@ def _child(suite: str, log: Path, select: dict[str, Any], quiet: bool) -> bool:
         raise SystemExit("coremltools is not installed: pip install 'onnx-hub[coreml]'")
     folder = Path(package.origin).parent
     with tempfile.TemporaryDirectory(prefix="hub-apple-") as temporary:
+        selection = Path(temporary) / "selection.json"
+        selection.write_text(json.dumps(select), encoding="utf-8")
         environment = {
             **os.environ,
             "HUB_APPLE_LOG": str(log.resolve()),
-            "HUB_APPLE_SELECT": json.dumps(select),
+            "HUB_APPLE_SELECT": str(selection),
             "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
             "PYMIL_TEST_TARGETS": "mlprogram",
             "TF_CPP_MIN_LOG_LEVEL": "3",
