@@ -11,7 +11,7 @@ from typing import Any
 
 from hub.errors import InvalidModel
 from hub.tensors import MappedFile
-from importers.coreml.neuralnetwork.wire import skeleton
+from importers.coreml.wire import skeleton
 
 __all__ = ["Bundle"]
 

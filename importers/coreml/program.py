@@ -117,6 +117,8 @@ class Walker:
             raise InvalidModel("the program has no outputs")
         taken = {value.name for value in self.builder.inputs}
         for name in wanted:
+            if self.argument(name) is None:
+                continue  # the label of a classifier, which is no array
             found = self.value(self.argument(name))
             with self.builder.layer(name, "output"):
                 if name in taken:

@@ -12,14 +12,12 @@ from hub.builder import GraphBuilder
 from hub.canonical import canonicalize
 from hub.errors import InvalidModel, Refusal, UnsupportedOps, UsageError
 from hub.model import Model, select_outputs
+from importers.coreml.interface import LABELS, describe
 from importers.coreml.neuralnetwork import features
 from importers.coreml.neuralnetwork.network import Scope, rank_of
 from importers.coreml.neuralnetwork.weights import Weights
 
-__all__ = ["CLASSES", "build"]
-
-CLASSES = "hub.classes"
-"""Metadata of a model: the labels of a classifier, as JSON, in the order of its probabilities."""
+__all__ = ["build"]
 
 TITLES = {
     "neuralNetwork": "NeuralNetwork",
@@ -107,6 +105,7 @@ def network(message: Any, network: Any, weights: Weights, inputs: Mapping[str, S
     if network.HasField("updateParams"):
         warnings.append("the model can be trained on the device; that is left out")
     model = Model(builder.model(), "coreml", warnings)
+    describe(model.ir, description, description)
     _labels(message, network, model)
     return model
 
@@ -154,8 +153,9 @@ def _labels(message: Any, network: Any, model: Model) -> None:
         return
     kind = network.WhichOneof("ClassLabels")
     labels = list(getattr(network, kind).vector) if kind else []
-    model.ir.metadata_props[CLASSES] = json.dumps(labels, ensure_ascii=False)
+    model.ir.metadata_props[LABELS] = json.dumps(labels, ensure_ascii=False)
     name = message.description.predictedFeatureName
     model.warnings.append(
-        f"the label {name!r}, the likeliest of {len(labels)} classes, is not in the graph; the labels are in its metadata"
+        f"it is a classifier: the label {name!r} is not in the graph, whose outputs are probabilities; the labels are "
+        f"in the metadata {LABELS}, in that order"
     )

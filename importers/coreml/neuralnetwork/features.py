@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import onnx_ir as ir
 
 from hub.builder import GraphBuilder
 from hub.errors import InvalidModel, Refusal, UsageError
+from importers.coreml.interface import SIZES, array_ranges, image_ranges
 
 __all__ = ["Mapped", "declare", "give", "preprocess"]
 
@@ -131,6 +133,9 @@ def declare(
     shape = _chosen(name, shape, given)
     layout = "NCHW" if kind == "imageType" and len(shape) == 4 else None
     value = builder.input(name, dtype, shape, layout)
+    ranges = image_ranges(feature.type.imageType) if kind == "imageType" else array_ranges(feature.type.multiArrayType)
+    if ranges:
+        value.metadata_props[SIZES] = json.dumps(ranges)
     if dtype != ir.DataType.FLOAT:
         value = builder.op("Cast", value, to=ir.DataType.FLOAT.value)
     if tail:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from hub.errors import InvalidModel, Refusal
 from hub.tensors import MappedFile, ViewTensor
-from importers.coreml.neuralnetwork.wire import MARK, Range
+from importers.coreml.wire import MARK, Range
 
 __all__ = ["Array", "Weights"]
 
