@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coreml_networks import INT32, add, model, save, weights
 
 import hub
 from hub.canonical import LAYER, SOURCE_OP
 from hub.errors import UnsupportedOps, UsageError
 from hub.tensors import ViewTensor
-from tests.coreml_networks import INT32, add, model, save, weights
 
 RANDOM = np.random.default_rng(3)
 

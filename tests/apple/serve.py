@@ -69,6 +69,8 @@ def predict(self: Any, data: Any, state: Any = None) -> Any:
     result: dict[str, Any] = {}
     network = getattr(self._spec, self._spec.WhichOneof("Type"), None)
     five = any(getattr(value, "ndim", 0) == 5 for value in data.values())
+    if len(outputs) == len(description.output):  # an output with the name of an input has another one here
+        outputs = {f.name: v for f, v in zip(description.output, outputs.values(), strict=True)} | outputs
     for feature in description.output:
         if feature.name in outputs:
             result[feature.name] = declared(feature, unplaced(network, np.asarray(outputs[feature.name]), five))
