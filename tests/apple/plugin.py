@@ -7,6 +7,7 @@ HUB_APPLE_SELECT is the file with the selection, as JSON: "ids", "sample", "seed
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.apple import serve
@@ -46,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
             for attribute in set(system) & set(vars(module)):
                 setattr(module, attribute, system[attribute])
     model.MLModel.predict, model.MLModel.make_state = serve.predict, serve.make_state
+    np.argsort = functools.partial(np.argsort, kind="stable")  # by default the order of equal numbers is the CPU's
 
     requirements.backends_internal[:] = [b for b in requirements.backends_internal if b.precision == "fp32"]
     requirements.backends[:] = [b for b in requirements.backends if b[1] == "fp32"]

@@ -6,6 +6,7 @@ The model is saved as a file first, and the file is read: nothing is handed over
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,10 +67,14 @@ def predict(self: Any, data: Any, state: Any = None) -> Any:
     outputs = model.run(feeds)
     COUNT.predictions += 1
     result: dict[str, Any] = {}
+    network = getattr(self._spec, self._spec.WhichOneof("Type"), None)
+    five = any(getattr(value, "ndim", 0) == 5 for value in data.values())
+    if len(outputs) == len(description.output):  # an output with the name of an input has another one here
+        outputs = {f.name: v for f, v in zip(description.output, outputs.values(), strict=True)} | outputs
     for feature in description.output:
         if feature.name in outputs:
-            result[feature.name] = declared(feature, outputs[feature.name])
-    return result | classes(self._spec, outputs)
+            result[feature.name] = declared(feature, unplaced(network, np.asarray(outputs[feature.name]), five))
+    return result | classes(self._spec, model, outputs)
 
 
 def loaded(mlmodel: Any) -> hub.Model:
@@ -104,7 +109,7 @@ def given(feature: Any, value: Any, info: Any) -> np.ndarray:
         kind = feature.type.multiArrayType.WhichOneof("defaultOptionalValue")
         return zeros(info) + (getattr(feature.type.multiArrayType, kind) if kind else 0)
     if not hasattr(value, "getbands"):
-        return np.asarray(value)
+        return placed(np.asarray(value), len(info.shape))
     array = np.asarray(value)
     if array.ndim == 3:
         array = array[:, :, :3].transpose(2, 0, 1)
@@ -113,6 +118,25 @@ def given(feature: Any, value: Any, info: Any) -> np.ndarray:
     else:
         array = array[None]
     return array.reshape((1,) * (len(info.shape) - 3) + array.shape).astype(np.float32)
+
+
+def placed(array: np.ndarray, rank: int) -> np.ndarray:
+    """An array for an input that has sequence and batch in front, or not height and width behind, as hub reads it."""
+    if array.ndim < rank:
+        return array.reshape((1,) * (rank - array.ndim) + array.shape)
+    if array.ndim == 5 and rank < 5:
+        keep = {4: slice(1, 5), 3: slice(0, 3), 2: slice(1, 3)}.get(rank)
+        if keep is not None and np.prod(array.shape[keep]) == array.size:
+            return array.reshape(array.shape[keep])
+    return array
+
+
+def unplaced(network: Any, array: np.ndarray, five: bool) -> np.ndarray:
+    """An output as Core ML gives it, where it has sequence and batch in front that nobody gave."""
+    if getattr(network, "arrayInputShapeMapping", 1) == 1 or five:
+        return array
+    front = {5: 2, 4: 1, 3: 2, 2: 1}.get(array.ndim, 0)
+    return array.reshape(array.shape[front:]) if front and set(array.shape[:front]) == {1} else array
 
 
 def declared(feature: Any, array: np.ndarray) -> Any:
@@ -134,21 +158,14 @@ def declared(feature: Any, array: np.ndarray) -> Any:
     return array.reshape(1) if array.shape == () else array
 
 
-def classes(spec: Any, outputs: dict[str, Any]) -> dict[str, Any]:
+def classes(spec: Any, model: hub.Model, outputs: dict[str, Any]) -> dict[str, Any]:
     """The label, and the probabilities by label, of a classifier, whose network gives an array."""
-    while spec.WhichOneof("Type") in ("pipelineClassifier", "pipeline"):
-        stages = (
-            spec.pipeline.models if spec.WhichOneof("Type") == "pipeline" else spec.pipelineClassifier.pipeline.models
-        )
-        if not stages:
-            return {}
-        spec = stages[-1]
-    description = spec.description
-    if spec.WhichOneof("Type") != "neuralNetworkClassifier" or not description.predictedFeatureName:
+    labels = json.loads(model.ir.metadata_props.get("hub.coreml.labels", "null"))
+    name = spec.description.predictedFeatureName
+    if not labels or not name:
         return {}
-    classifier = spec.neuralNetworkClassifier
-    labels = getattr(classifier, classifier.WhichOneof("ClassLabels")).vector
-    array = next(v for k, v in outputs.items() if k == classifier.labelProbabilityLayerName or len(outputs) == 1)
+    network = getattr(spec, spec.WhichOneof("Type"), None)
+    blob = getattr(network, "labelProbabilityLayerName", "")
+    array = outputs[blob] if blob in outputs else list(outputs.values())[-1]
     scores = dict(zip(labels, np.asarray(array).reshape(-1).tolist(), strict=True))
-    best = max(scores, key=lambda label: scores[label])
-    return {description.predictedFeatureName: best, description.predictedProbabilitiesName: scores}
+    return {name: max(labels, key=scores.__getitem__), spec.description.predictedProbabilitiesName: scores}

@@ -25,7 +25,7 @@ def flatten(net: Context, x: ir.Value, *, mode: str) -> ir.Value:
         x = _channels_last(net, x)
     rank = net.rank(x)
     if rank == 4:
-        return net.unsqueeze(net.op("Flatten", x, axis=1), [2, 3])
+        return net.wide(net.op("Flatten", x, axis=1))
     return net.reshape(x, [*[0] * (rank - 3), -1, 1, 1])
 
 
@@ -115,20 +115,23 @@ def _split(net: Context, x: ir.Value, axis: int, sizes: Sequence[int] | None, co
     net.require(len(net.message.output) == count, f"it has {len(net.message.output)} outputs, and {count} parts")
     if sizes is not None:
         return list(net.builder.ops("Split", x, net.ints(list(sizes), "sizes"), outputs=count, axis=axis))
-    size = net.shape(x)[axis]
-    net.require(size is None or size % count == 0, f"{size} numbers are not {count} equal parts")
-    return list(net.builder.ops("Split", x, outputs=count, axis=axis, num_outputs=count))
+    size = net.size(x, axis)
+    net.require(0 < count <= size, f"{size} numbers are {count} parts")
+    parts = [size // count + (i < size % count) for i in range(count)]
+    return list(net.builder.ops("Split", x, net.ints(parts, "sizes"), outputs=count, axis=axis))
 
 
 @layer("split")
 def split(net: Context, x: ir.Value, *, nOutputs: int) -> list[ir.Value]:
     """The channels in equal parts."""
     net.at_least(x, 3)
+    net.require(nOutputs > 0 and net.size(x, -3) % nOutputs == 0, f"it has no {nOutputs} equal parts")
     return _split(net, x, -3, None, nOutputs)
 
 
 @layer("splitND")
 def split_nd(net: Context, x: ir.Value, *, axis: int, numSplits: int, splitSizes: Sequence[int]) -> list[ir.Value]:
+    """In parts of given sizes, or of almost the same size, the larger ones first."""
     at = net.axis(x, axis)
     if splitSizes:
         net.require(numSplits in (0, len(splitSizes)), f"it has {numSplits} parts and {len(splitSizes)} sizes")
@@ -169,7 +172,15 @@ def expand_dims(net: Context, x: ir.Value, *, axes: Sequence[int]) -> ir.Value:
 def squeeze(net: Context, x: ir.Value, *, axes: Sequence[int], squeezeAll: bool) -> ir.Value:
     """A result without axes has one of size 1."""
     rank = net.rank(x)
-    chosen = [i for i, size in enumerate(net.sizes(x)) if size == 1] if squeezeAll else [net.axis(x, a) for a in axes]
+    if squeezeAll:
+        left = [size for size in net.shape(x) if size != 1]
+        if len(left) <= 1:
+            return net.reshape(x, [-1])
+        if None in left:
+            net.sizes(x)  # refuses
+        chosen = [i for i, size in enumerate(net.shape(x)) if size == 1]
+    else:
+        chosen = [net.axis(x, a) for a in axes]
     if len(set(chosen)) == rank:
         return net.reshape(x, [1])
     return net.squeeze(x, sorted(set(chosen))) if chosen else net.op("Identity", x)
