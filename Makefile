@@ -50,7 +50,7 @@ bench: .venv/installed
 # What the test suites of coremltools import: its PyTorch frontend needs NumPy below 2.4.
 .suites/installed: .venv/installed Makefile
 	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/numpy "numpy<2.4"
-	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/packages "pillow>=11"
+	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/packages "pillow>=11" pandas python-dateutil
 	@touch $@
 
 # Where a runtime cannot be installed, its tests are skipped, but in CI.

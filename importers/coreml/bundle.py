@@ -9,11 +9,9 @@ import json
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from hub.errors import InvalidModel
-from hub.schemas import messages
 from hub.tensors import MappedFile
+from importers.coreml.wire import skeleton
 
 __all__ = ["Bundle"]
 
@@ -27,7 +25,8 @@ MOST_MANIFEST, MOST_MODEL = 1 << 24, (1 << 31) - 1
 
 
 class Bundle:
-    """An opened model: `model` is its message, `weights` maps the files beside it.
+    """An opened model: `model` is its message without large weights, `skeleton` says where those are in its file,
+    `weights` maps the files beside it.
 
     Raises:
         InvalidModel: something is missing, damaged, too large, or outside of the folder.
@@ -38,10 +37,8 @@ class Bundle:
         self.root = path if path.is_dir() else path.parent
         self.file = self._model_file() if path.is_dir() else path
         self._mapped: dict[Path, MappedFile] = {}
-        try:
-            self.model: Any = messages("coreml").Model.FromString(_read(self.file, MOST_MODEL))
-        except DecodeError as error:
-            raise InvalidModel(f"{self.file.name} is damaged or no Core ML model: {error}") from error
+        self.skeleton = skeleton(_mapped(self.file))
+        self.model: Any = self.skeleton.message
 
     @property
     def kind(self) -> str:
@@ -101,6 +98,16 @@ class Bundle:
         if not path.is_file():
             raise InvalidModel(f"the model's file {item['path'][:200]!r}, which {MANIFEST} names, is missing")
         return path
+
+
+def _mapped(path: Path) -> MappedFile:
+    try:
+        size = path.stat().st_size
+        if size > MOST_MODEL:
+            raise InvalidModel(f"{path.name} has {size} bytes; there are at most {MOST_MODEL}")
+        return MappedFile(path)
+    except OSError as error:
+        raise InvalidModel(f"{path.name} cannot be read: {error.strerror}") from error
 
 
 def _read(path: Path, most: int) -> bytes:

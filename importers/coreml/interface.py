@@ -14,9 +14,12 @@ from importers.coreml.types import FP16, NAMES, declared, onnx_type
 if TYPE_CHECKING:
     from importers.coreml.program import Walker
 
-__all__ = ["Shapes", "declare", "describe", "interface"]
+__all__ = ["LABELS", "SIZES", "Shapes", "array_ranges", "declare", "describe", "image_ranges", "interface"]
 
 Shapes = Mapping[str, Sequence[int | str | None]]
+
+LABELS = "hub.coreml.labels"
+"""Metadata of a model: the labels of a classifier, as JSON, in the order of its probabilities."""
 
 SIZES = "hub.coreml.sizes"
 """Metadata of an input with open sizes: the ranges, or the shapes, that Core ML takes, as JSON."""
@@ -92,7 +95,7 @@ def _remarks(value: ir.Value, feature: Any, dtype: int) -> list[str]:
             f"the input {name!r} is a {color} image in Core ML; here it is its numbers from 0 to 255, channels first "
             f"({'x'.join(map(str, value.shape or ()))}); what scales them is part of the network"
         )
-        ranges = _image_ranges(image)
+        ranges = image_ranges(image)
     elif held == "multiArrayType":
         array = feature.type.multiArrayType
         kind = ARRAYS.get(array.dataType)
@@ -100,7 +103,7 @@ def _remarks(value: ir.Value, feature: Any, dtype: int) -> list[str]:
             found.append(
                 f"the input {name!r} is given as {NAMES[kind]} in Core ML, and here in the type of the program"
             )
-        ranges = _array_ranges(array)
+        ranges = array_ranges(array)
     else:
         ranges = None
     if feature.type.isOptional:
@@ -110,7 +113,7 @@ def _remarks(value: ir.Value, feature: Any, dtype: int) -> list[str]:
     return found
 
 
-def _array_ranges(array: Any) -> dict[str, Any] | None:
+def array_ranges(array: Any) -> dict[str, Any] | None:
     held = array.WhichOneof("ShapeFlexibility")
     if held == "shapeRange":
         return {"ranges": [[one.lowerBound, one.upperBound] for one in array.shapeRange.sizeRanges]}
@@ -119,7 +122,7 @@ def _array_ranges(array: Any) -> dict[str, Any] | None:
     return None
 
 
-def _image_ranges(image: Any) -> dict[str, Any] | None:
+def image_ranges(image: Any) -> dict[str, Any] | None:
     held = image.WhichOneof("SizeFlexibility")
     if held == "imageSizeRange":
         sides = (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)

@@ -118,8 +118,8 @@ class Walker:
         taken = {value.name for value in self.builder.inputs}
         for name in wanted:
             said = self.argument(name)
-            if said is None:  # the label of a classifier, a text
-                continue
+            if said is None:
+                continue  # the label of a classifier
             found = self.value(said)
             with self.builder.layer(name, "output"):
                 if name in taken:
@@ -165,15 +165,14 @@ class Walker:
             with self.blamed(name, kind):
                 self.const(operation)
             return
-        for out in operation.outputs:
-            self.values[out.name] = None
         with self.blamed(name, kind):
+            given = self.arguments(operation)
+            self.announce(operation)
             types = [declared(out.type) for out in operation.outputs]
             mil = Mil(self, operation, kind, name, types)
             said = OPS.get(kind)
             if said is None:
                 raise Refusal(REFUSED.get(kind, "this operation is not supported"), HINT)
-            given = self.arguments(operation)
             if any(one is None for arguments in given.values() for one in arguments):
                 return  # behind a refused operation
             keywords = bind(said, given, self.value)
@@ -184,8 +183,16 @@ class Walker:
                 for out, one, declaration in zip(operation.outputs, results, types, strict=False):
                     self.values[out.name] = self.keep(mil, out.name, one, declaration)
 
+    def announce(self, operation: Any) -> None:
+        """Its results are refused, until they are said."""
+        for out in operation.outputs:
+            if out.name in self.values:
+                raise InvalidModel(f"there are two values called {out.name[:100]!r}")
+            self.values[out.name] = None
+
     def const(self, operation: Any) -> None:
         """Note a constant; it becomes part of the graph where it is used."""
+        self.announce(operation)
         if len(operation.outputs) != 1 or "val" not in operation.attributes:
             raise InvalidModel("it has no value")
         out = operation.outputs[0]
@@ -264,14 +271,14 @@ def _agree(value: ir.Value, declaration: Declared) -> None:
     if declaration.shape is None:
         return
     if value.shape is None:
-        value.shape = ir.Shape(list(declaration.shape))
+        value.shape = ir.Shape([size or None for size in declaration.shape])
         return
     found = [size if isinstance(size, int) else None for size in value.shape]
-    if len(found) != len(declaration.shape) or any(
-        None not in (a, b) and a != b for a, b in zip(found, declaration.shape, strict=True)
-    ):
+    # A size of 0 is what coremltools writes where a reshape keeps an open one.
+    shape = [size or None for size in declaration.shape]
+    if len(found) != len(shape) or any(None not in (a, b) and a != b for a, b in zip(found, shape, strict=True)):
         raise Refusal(f"its result would have the shape {_shown(found)}, the program says {_shown(declaration.shape)}")
-    merged = [size if said is None else said for size, said in zip(value.shape, declaration.shape, strict=True)]
+    merged = [size if said is None else said for size, said in zip(value.shape, shape, strict=True)]
     value.shape = ir.Shape(merged)
 
 

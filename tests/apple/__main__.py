@@ -1,5 +1,5 @@
 """python -m tests.apple --suite mil|torch|nn [--sample N] [--seed S] [--per-function K] [--ids FILE] [--log FILE]
-[--write docs/coreml-apple.md]
+[--again] [--write docs/coreml-apple.md]
 
 The page is written from the logs of all suites, `.suites/logs/<suite>.jsonl`, which the runs without --log write.
 """
@@ -10,7 +10,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from tests.apple.suites import LOGS, SUITES, read, run
+from tests.apple.suites import LOGS, SUITES, again, read, run
 from tests.apple.table import outcome, table, unexplained
 
 
@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--per-function", type=int, help="at most so many cases of a test function, by chance")
     parser.add_argument("--ids", type=Path, help="a file with the ids of the cases, one a line")
+    parser.add_argument("--again", action="store_true", help="run what failed in the log again, for new lines in it")
     parser.add_argument("--log", type=Path, help="write the log of the suite there")
     parser.add_argument("--write", type=Path, help="write the table of all logs there")
     parser.add_argument("--verbose", action="store_true", help="show what pytest writes")
@@ -30,7 +31,11 @@ def main() -> int:
         select["ids"] = [line.strip() for line in arguments.ids.read_text().splitlines() if line.strip()]
     bad = 0
     for suite in arguments.suite or []:
-        result = run(suite, arguments.log or LOGS / f"{suite}.jsonl", select, quiet=not arguments.verbose)
+        log = arguments.log or LOGS / f"{suite}.jsonl"
+        if arguments.again:
+            result = again(suite, log)
+        else:
+            result = run(suite, log, select, quiet=not arguments.verbose)
         failures = unexplained(result)
         bad += len(failures)
         for case in failures:

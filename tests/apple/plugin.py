@@ -1,7 +1,7 @@
 """A pytest plugin: coremltools believes that it runs on a Mac, and its predictions come from `tests.apple.serve`.
 
 One JSON line a case goes to the file HUB_APPLE_LOG, after a first line with the ids of all selected cases.
-HUB_APPLE_SELECT is the selection, as JSON: "ids", "sample", "seed", "per_function".
+HUB_APPLE_SELECT is the file with the selection, as JSON: "ids", "sample", "seed", "per_function".
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _id(nodeid: str) -> str:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the selected cases."""
-    select = json.loads(os.environ["HUB_APPLE_SELECT"])
+    select = json.loads(Path(os.environ["HUB_APPLE_SELECT"]).read_text(encoding="utf-8"))
     total = len(items)
     if select.get("ids") is not None:
         wanted = set(select["ids"])

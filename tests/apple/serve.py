@@ -6,6 +6,7 @@ The model is saved as a file first, and the file is read: nothing is handed over
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +69,12 @@ def predict(self: Any, data: Any, state: Any = None) -> Any:
     result: dict[str, Any] = {}
     network = getattr(self._spec, self._spec.WhichOneof("Type"), None)
     five = any(getattr(value, "ndim", 0) == 5 for value in data.values())
+    if len(outputs) == len(description.output):  # an output with the name of an input has another one here
+        outputs = {f.name: v for f, v in zip(description.output, outputs.values(), strict=True)} | outputs
     for feature in description.output:
         if feature.name in outputs:
             result[feature.name] = declared(feature, unplaced(network, np.asarray(outputs[feature.name]), five))
-    return result | classes(self._spec, outputs)
+    return result | classes(self._spec, model, outputs)
 
 
 def loaded(mlmodel: Any) -> hub.Model:
@@ -155,21 +158,14 @@ def declared(feature: Any, array: np.ndarray) -> Any:
     return array.reshape(1) if array.shape == () else array
 
 
-def classes(spec: Any, outputs: dict[str, Any]) -> dict[str, Any]:
+def classes(spec: Any, model: hub.Model, outputs: dict[str, Any]) -> dict[str, Any]:
     """The label, and the probabilities by label, of a classifier, whose network gives an array."""
-    while spec.WhichOneof("Type") in ("pipelineClassifier", "pipeline"):
-        stages = (
-            spec.pipeline.models if spec.WhichOneof("Type") == "pipeline" else spec.pipelineClassifier.pipeline.models
-        )
-        if not stages:
-            return {}
-        spec = stages[-1]
-    description = spec.description
-    if spec.WhichOneof("Type") != "neuralNetworkClassifier" or not description.predictedFeatureName:
+    labels = json.loads(model.ir.metadata_props.get("hub.coreml.labels", "null"))
+    name = spec.description.predictedFeatureName
+    if not labels or not name:
         return {}
-    classifier = spec.neuralNetworkClassifier
-    labels = getattr(classifier, classifier.WhichOneof("ClassLabels")).vector
-    array = next(v for k, v in outputs.items() if k == classifier.labelProbabilityLayerName or len(outputs) == 1)
+    network = getattr(spec, spec.WhichOneof("Type"), None)
+    blob = getattr(network, "labelProbabilityLayerName", "")
+    array = outputs[blob] if blob in outputs else list(outputs.values())[-1]
     scores = dict(zip(labels, np.asarray(array).reshape(-1).tolist(), strict=True))
-    best = max(scores, key=lambda label: scores[label])
-    return {description.predictedFeatureName: best, description.predictedProbabilitiesName: scores}
+    return {name: max(labels, key=scores.__getitem__), spec.description.predictedProbabilitiesName: scores}

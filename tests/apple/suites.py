@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LOGS", "SUITES", "Case", "Run", "read", "run"]
+__all__ = ["LOGS", "OLD_NUMPY", "PACKAGES", "SUITES", "Case", "Run", "again", "read", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".suites" / "logs"
@@ -86,6 +86,20 @@ def run(suite: str, log: Path, select: dict[str, Any], quiet: bool = True) -> Ru
     return read(suite, log)
 
 
+def again(suite: str, log: Path) -> Run:
+    """Run what failed or was refused in a log again, and put the new lines in the place of the old ones."""
+    bad = [case.id for case in read(suite, log).cases if case.outcome in ("failed", "error", "refused")]
+    if bad:
+        part = log.with_suffix(".again")
+        run(suite, part, {"ids": bad})
+        new = {json.loads(line).get("id"): line for line in part.read_text(encoding="utf-8").splitlines()}
+        lines = log.read_text(encoding="utf-8").splitlines()
+        fresh = [lines[0], *(new.get(json.loads(line).get("id"), line) for line in lines[1:])]
+        log.write_text("\n".join(fresh) + "\n", encoding="utf-8")
+        part.unlink()
+    return read(suite, log)
+
+
 def read(suite: str, log: Path) -> Run:
     """The run that a log tells of."""
     result = Run(suite)
@@ -118,10 +132,12 @@ def _child(suite: str, log: Path, select: dict[str, Any], quiet: bool) -> bool:
         raise SystemExit("coremltools is not installed: pip install 'onnx-hub[coreml]'")
     folder = Path(package.origin).parent
     with tempfile.TemporaryDirectory(prefix="hub-apple-") as temporary:
+        selection = Path(temporary) / "selection.json"
+        selection.write_text(json.dumps(select), encoding="utf-8")
         environment = {
             **os.environ,
             "HUB_APPLE_LOG": str(log.resolve()),
-            "HUB_APPLE_SELECT": json.dumps(select),
+            "HUB_APPLE_SELECT": str(selection),
             "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
             "PYMIL_TEST_TARGETS": "mlprogram",
             "TF_CPP_MIN_LOG_LEVEL": "3",

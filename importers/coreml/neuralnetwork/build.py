@@ -10,16 +10,14 @@ import onnx_ir as ir
 
 from hub.builder import GraphBuilder
 from hub.canonical import canonicalize
-from hub.errors import InvalidModel, Refusal, UnsupportedOps
+from hub.errors import InvalidModel, Refusal, UnsupportedOps, UsageError
 from hub.model import Model, select_outputs
+from importers.coreml.interface import LABELS, describe
 from importers.coreml.neuralnetwork import features
 from importers.coreml.neuralnetwork.network import Scope, rank_of
 from importers.coreml.neuralnetwork.weights import Weights
 
-__all__ = ["CLASSES", "build"]
-
-CLASSES = "hub.classes"
-"""Metadata of a model: the labels of a classifier, as JSON, in the order of its probabilities."""
+__all__ = ["build"]
 
 TITLES = {
     "neuralNetwork": "NeuralNetwork",
@@ -80,15 +78,15 @@ def network(message: Any, network: Any, weights: Weights, inputs: Mapping[str, S
     refused: list[tuple[str, str, Refusal]] = []
     rank, free = rank_of(network.layers)
     mapped = features.Mapped(network, rank, free)
-    arrays = [f for f in description.input if f.type.WhichOneof("Type") == "multiArrayType"]
-    exact = mapped.exact_arrays if arrays else mapped.exact_images
+    images = [f for f in description.input if f.type.WhichOneof("Type") == "imageType"]
+    exact = mapped.exact_images if len(images) == len(description.input) else mapped.exact_arrays
     scope = Scope(builder, weights, None if exact else rank, warnings, refused)
     if not description.input and not network.layers:
         raise InvalidModel("the network has neither inputs nor layers")
     names = {feature.name for feature in description.input}
     unknown = sorted(set(inputs) - names)
     if unknown:
-        raise InvalidModel(f"there is no input {unknown[0]!r}; inputs are {', '.join(sorted(names))}")
+        raise UsageError(f"there is no input {unknown[0]!r}; inputs are {', '.join(sorted(names))}")
     for feature in description.input:
         try:
             with builder.layer(feature.name, "input"):
@@ -107,6 +105,7 @@ def network(message: Any, network: Any, weights: Weights, inputs: Mapping[str, S
     if network.HasField("updateParams"):
         warnings.append("the model can be trained on the device; that is left out")
     model = Model(builder.model(), "coreml", warnings)
+    describe(model.ir, description, description)
     _labels(message, network, model)
     return model
 
@@ -122,7 +121,8 @@ def _outputs(message: Any, network: Any, scope: Scope, mapped: features.Mapped, 
             continue
         if feature.name not in scope.values:
             raise InvalidModel(f"the output {feature.name[:100]!r} is written by no layer")
-        features.give(scope.builder, scope.values[feature.name], feature, mapped, exact)
+        value = scope.values[feature.name]
+        features.give(scope.builder, value, feature, mapped, exact, scope.narrow.get(id(value)))
     if message.WhichOneof("Type") == "neuralNetworkClassifier":
         blob = network.labelProbabilityLayerName or (network.layers[-1].output[0] if network.layers else "")
         named = next((layer.output[0] for layer in network.layers if layer.name == blob and layer.output), blob)
@@ -140,6 +140,8 @@ def _outputs(message: Any, network: Any, scope: Scope, mapped: features.Mapped, 
 
 def _flat(scope: Scope, value: ir.Value) -> ir.Value:
     """Probabilities without the height and width of 1 that they have behind them."""
+    if id(value) in scope.narrow:
+        return scope.narrow[id(value)]
     if scope.rank and value.shape is not None and list(value.shape)[-2:] == [1, 1]:
         rank = len(value.shape)
         return scope.builder.op("Squeeze", value, scope.builder.ints([rank - 2, rank - 1], "axes"))
@@ -151,8 +153,9 @@ def _labels(message: Any, network: Any, model: Model) -> None:
         return
     kind = network.WhichOneof("ClassLabels")
     labels = list(getattr(network, kind).vector) if kind else []
-    model.ir.metadata_props[CLASSES] = json.dumps(labels, ensure_ascii=False)
+    model.ir.metadata_props[LABELS] = json.dumps(labels, ensure_ascii=False)
     name = message.description.predictedFeatureName
     model.warnings.append(
-        f"the label {name!r}, the likeliest of {len(labels)} classes, is not in the graph; the labels are in its metadata"
+        f"it is a classifier: the label {name!r} is not in the graph, whose outputs are probabilities; the labels are "
+        f"in the metadata {LABELS}, in that order"
     )

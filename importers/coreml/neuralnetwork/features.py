@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import onnx_ir as ir
 
 from hub.builder import GraphBuilder
 from hub.errors import InvalidModel, Refusal, UsageError
-from hub.schemas import messages
+from importers.coreml.interface import SIZES, array_ranges, image_ranges
 
 __all__ = ["Mapped", "declare", "give", "preprocess"]
 
@@ -129,9 +130,12 @@ def declare(
         shape, tail = sizes, 0
     else:
         shape, tail = _five(name, sizes, mapped, kind == "imageType")
-    shape = _chosen(name, shape, given, exact)
+    shape = _chosen(name, shape, given)
     layout = "NCHW" if kind == "imageType" and len(shape) == 4 else None
     value = builder.input(name, dtype, shape, layout)
+    ranges = image_ranges(feature.type.imageType) if kind == "imageType" else array_ranges(feature.type.multiArrayType)
+    if ranges:
+        value.metadata_props[SIZES] = json.dumps(ranges)
     if dtype != ir.DataType.FLOAT:
         value = builder.op("Cast", value, to=ir.DataType.FLOAT.value)
     if tail:
@@ -142,8 +146,8 @@ def declare(
 
 def _five(name: str, sizes: list[Size], mapped: Mapped, image: bool) -> tuple[list[Size], int]:
     """The shape of an input with sequence and batch, or with the batch alone; and how many ones are behind it."""
-    if image and mapped.exact_images:
-        return ["N", *sizes], 0
+    if image and (mapped.exact_images or mapped.exact_arrays):
+        return [1] * (1 if mapped.exact_images else 2) + sizes, 0
     if len(sizes) == 5:
         return (sizes[1:], 0) if mapped.rank == 4 and sizes[0] == 1 else (sizes, 0)
     if len(sizes) not in (1, 3):
@@ -154,22 +158,14 @@ def _five(name: str, sizes: list[Size], mapped: Mapped, image: bool) -> tuple[li
     return ([f"{name}_sequence", f"{name}_batch", *sizes] if mapped.free else [1, 1, *sizes]), tail
 
 
-def _chosen(name: str, shape: list[Size], given: Mapping[str, Sequence[Size]], exact: bool) -> list[Size]:
+def _chosen(name: str, shape: list[Size], given: Mapping[str, Sequence[Size]]) -> list[Size]:
     if name not in given:
         return shape
     wanted = list(given[name])
-    fits = (
-        len(wanted) == len(shape)
-        and all(isinstance(ours, str) or ours in (theirs, None) for ours, theirs in zip(wanted, shape, strict=True))
-        if shape
-        else True
-    )
-    if shape and not fits:
-        # a size that the model leaves open may be given
-        open_axes = len(wanted) == len(shape) and all(
-            not isinstance(theirs, int) or ours == theirs for ours, theirs in zip(wanted, shape, strict=True)
-        )
-        if not open_axes:
+    if shape and len(wanted) != len(shape):
+        raise UsageError(f"the input {name!r} has {len(shape)} axes; inputs= has {len(wanted)} sizes for it")
+    for ours, theirs in zip(wanted, shape, strict=False):
+        if isinstance(theirs, int) and ours not in (theirs, None):
             raise UsageError(f"the input {name!r} has the shape {shape}, not {wanted}")
     return [theirs if ours is None else ours for ours, theirs in zip(wanted, shape or wanted, strict=True)]
 
@@ -190,34 +186,38 @@ def preprocess(builder: GraphBuilder, x: ir.Value, feature: Any, steps: Sequence
                 by = np.array(biases, np.float32).reshape(-1, 1, 1)
                 x = builder.op("Add", x, builder.constant(by, "bias"))
         elif kind == "meanImage":
-            shape = [] if x.shape is None else list(x.shape)[-3:]
+            shape = [size for size in list(x.shape or ())[-3:] if isinstance(size, int)]
             mean = np.array(step.meanImage.meanImage, np.float32)
-            if not all(isinstance(s, int) for s in shape) or mean.size != math.prod(int(s) for s in shape):  # type: ignore[arg-type]
+            if len(shape) != 3 or mean.size != math.prod(shape):
                 raise InvalidModel(f"the mean image of {feature.name[:100]!r} has {mean.size} numbers for {shape}")
-            x = builder.op("Sub", x, builder.constant(mean.reshape(shape), "meanImage"))  # type: ignore[arg-type]
+            x = builder.op("Sub", x, builder.constant(mean.reshape(shape), "meanImage"))
         else:
             raise InvalidModel(f"the preprocessing of {feature.name[:100]!r} does not say what it does")
     return x
 
 
-def give(builder: GraphBuilder, value: ir.Value, feature: Any, mapped: Mapped, exact: bool) -> None:
+def give(
+    builder: GraphBuilder, value: ir.Value, feature: Any, mapped: Mapped, exact: bool, vector: ir.Value | None
+) -> None:
     """Make a value the output of the graph for a feature.
 
-    Where blobs have five axes, height and width are left out of an output that is declared as a vector.
+    Where blobs have five axes, height and width are left out of an output that is declared as a vector. `vector`: the
+    value without them, if there is one.
     """
     name, kind = feature.name, feature.type.WhichOneof("Type")
     array = feature.type.multiArrayType
     if not exact and value.shape is not None and kind == "multiArrayType":
         rank, tail = len(value.shape), list(value.shape)[-2:]
         if rank == mapped.rank and len(array.shape) == 1 and tail == [1, 1]:
-            value = builder.op("Squeeze", value, builder.ints([rank - 2, rank - 1], "axes"))
+            axes = [rank - 2, rank - 1]
+            value = vector or builder.op("Squeeze", value, builder.ints(axes, "axes"))
+    if exact and value.shape is not None and kind == "multiArrayType" and not array.HasField("shapeRange"):
+        own, wanted = list(value.shape), [int(size) for size in array.shape]
+        more = len(own) - len(wanted)
+        if wanted and more and (own == [1] * more + wanted or [1] * -more + own == wanted):
+            value = builder.op("Reshape", value, builder.ints(wanted, "shape"))
     if kind == "multiArrayType":
         dtype = _dtype(array)
         if value.dtype != dtype:
             value = builder.op("Cast", value, to=int(dtype))
     builder.output(value, name)
-
-
-def model_type() -> Any:
-    """The message of a model."""
-    return messages("coreml").Model

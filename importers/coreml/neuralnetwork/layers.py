@@ -86,6 +86,17 @@ class Context:
         """New axes of size 1."""
         return self.op("Unsqueeze", x, self.ints(list(axes), "axes"))
 
+    def wide(self, x: ir.Value) -> ir.Value:
+        """A batch of vectors as channels, with height and width of 1; layers of vectors take it as it was."""
+        y = self.unsqueeze(x, [2, 3])
+        self.scope.narrow[id(y)] = x
+        return y
+
+    def narrow(self, x: ir.Value) -> ir.Value | None:
+        """The batch of vectors that `wide` made channels of."""
+        found: ir.Value | None = self.scope.narrow.get(id(x))
+        return found
+
     def squeeze(self, x: ir.Value, axes: Sequence[int]) -> ir.Value:
         """Without these axes of size 1."""
         return self.op("Squeeze", x, self.ints(list(axes), "axes"))

@@ -14,7 +14,7 @@ from importers.coreml.neuralnetwork.layers import Context, call
 from importers.coreml.neuralnetwork.ops.control import leaves
 from importers.coreml.neuralnetwork.weights import Weights
 
-__all__ = ["Scope", "sequential", "rank_of"]
+__all__ = ["Scope", "rank_of", "sequential"]
 
 PLAIN = frozenset(
     """convolution pooling activation innerProduct embedding batchnorm mvn l2normalize softmax lrn crop padding
@@ -82,6 +82,9 @@ class Scope:
         self.started = len(refused)
         self.depth = depth
         self.values: dict[str, ir.Value] = {}
+        self.narrow: dict[int, ir.Value] = {}
+        """Batches of vectors, by the values that are the same with height and width of 1."""
+
         self.lost: set[str] = set()
         """Blobs of layers that are refused."""
 
@@ -90,7 +93,7 @@ class Scope:
         if self.depth > MOST_DEPTH:
             raise InvalidModel(f"more than {MOST_DEPTH} networks are inside of one another")
         scope = Scope(builder, self.weights, self.rank, self.warnings, self.refused, self.depth + 1)
-        scope.values, scope.lost = dict(self.values), set(self.lost)
+        scope.values, scope.lost, scope.narrow = dict(self.values), set(self.lost), self.narrow
         return scope
 
     def warn(self, text: str) -> None:
@@ -130,7 +133,12 @@ class Scope:
         try:
             with self.builder.layer(name, kind):
                 params = getattr(message, kind)
-                results = call(context, params, [self.values[blob] for blob in message.input])
+                given = [self.values[blob] for blob in message.input]
+                vector = context.narrow(given[0]) if len(given) == 1 and _pointwise(kind, params) else None
+                if vector is None:
+                    results = call(context, params, given)
+                else:
+                    results = [context.wide(call(context, params, [vector])[0])]
         except Refusal as refusal:
             self._refuse(message, kind, refusal)
             return
@@ -142,8 +150,9 @@ class Scope:
             raise InvalidModel(f"{where} has {len(message.output)} outputs, it gives {len(results)}")
         own = {id(node) for node in self.builder.nodes[first:]}
         for blob, value in zip(message.output, results, strict=True):
-            if id(value.producer()) in own:
-                self.builder.rename(value, blob)
+            if id(value.producer()) in own and not self.depth:  # names inside of branches are those behind them
+                vector = self.narrow.get(id(value), value)
+                self.builder.rename(vector if id(vector.producer()) in own else value, blob)
             self.values[blob] = value
 
     def _check_kind(self, message: Any, kind: str) -> None:
@@ -158,6 +167,13 @@ class Scope:
             refusal = Refusal(_no_form(message, kind), "its code is in an app, not in the model")
         self.refused.append((kind, message.name, refusal))
         self.lost.update(message.output)
+
+
+def _pointwise(kind: str, params: Any) -> bool:
+    """Whether a layer of one input takes every number alone."""
+    if kind == "activation":
+        return params.WhichOneof("NonlinearityType") not in (None, "PReLU", "parametricSoftplus")
+    return kind in ("unary", "clip", "gelu", "tanh", "erf", "clampedReLU", "copy")
 
 
 def _no_form(message: Any, kind: str) -> str:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from hub.errors import InvalidModel, Refusal
 from hub.tensors import MappedFile, ViewTensor
-from importers.coreml.neuralnetwork.wire import MARK, Range
+from importers.coreml.wire import MARK, Range
 
 __all__ = ["Array", "Weights"]
 
@@ -102,7 +102,8 @@ class Weights:
         if self.ranges:
             from google.protobuf.unknown_fields import UnknownFieldSet
 
-            for unknown in UnknownFieldSet(params):
+            unknowns: Any = UnknownFieldSet(params)
+            for unknown in unknowns:
                 if unknown.field_number == MARK:
                     place = self.ranges[unknown.data]
                     found[place.kind] = place

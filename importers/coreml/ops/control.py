@@ -15,13 +15,11 @@ from hub.canonical import LAYER, OPSET, SOURCE_OP
 from hub.errors import Refusal
 from importers.coreml.constants import Const
 from importers.coreml.context import Mil
+from importers.coreml.interface import LABELS
 from importers.coreml.table import Unread, Values, op
 from importers.coreml.types import Declared, by_name, declared, onnx_type
 
 __all__: list[str] = []
-
-LABELS = "hub.coreml.labels"
-"""Metadata of a classifier: its labels in the order of the probabilities, as JSON."""
 
 
 @contextmanager

@@ -132,7 +132,8 @@ def clamped_relu(net: Context, x: ir.Value, *, alpha: float, beta: float) -> ir.
 def softmax(net: Context, x: ir.Value) -> ir.Value:
     """Over the channels."""
     net.at_least(x, 3)
-    return net.op("Softmax", x, axis=-3)
+    vector = net.narrow(x)
+    return net.op("Softmax", x, axis=-3) if vector is None else net.wide(net.op("Softmax", vector, axis=1))
 
 
 @layer("softmaxND")

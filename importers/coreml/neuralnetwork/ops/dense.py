@@ -40,10 +40,10 @@ def inner_product(
     net.require(product in (None, inputChannels), f"it has {inputChannels} inputs, and is given {product}")
     vector = net.weight(bias, (outputChannels,), "bias") if hasBias else None
     if rank in (2, 4):
-        flat = net.op("Flatten", x, axis=1) if rank == 4 else x
+        flat = x if rank == 2 else net.narrow(x) or net.op("Flatten", x, axis=1)
         matrix = net.weight(weights, (outputChannels, inputChannels), "weight")
         y = net.op("Gemm", flat, matrix, vector, transB=1)
-        return net.unsqueeze(y, [2, 3]) if rank == 4 else y
+        return net.wide(y) if rank == 4 else y
     matrix = net.weight(weights, (outputChannels, inputChannels), "weight", _transposed)
     if rank == 5:
         x = net.reshape(x, [0, 0, inputChannels])

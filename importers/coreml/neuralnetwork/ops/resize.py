@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from hub.errors import Refusal
 from importers.coreml.neuralnetwork.layers import Context, layer
 
 __all__: list[str] = []
@@ -31,26 +33,23 @@ def upsample(
     mode: str,
     linearUpsampleMode: str,
 ) -> ir.Value:
+    """Factors that are not whole are those of the sizes that come of them."""
     factors = [float(f) for f in fractionalScalingFactor] or [float(f) for f in scalingFactor] or [1.0, 1.0]
     net.require(len(factors) == 2 and min(factors) > 0, f"its factors are {factors}")
     net.require(not (scalingFactor and fractionalScalingFactor), "its factors are given twice")
     flat, back = net.as_rank(x, 4)
-    scales = net.number([1, 1, *factors], "scales")
-    if mode == "NN":
-        y = net.op(
-            "Resize",
-            flat,
-            None,
-            scales,
-            mode="nearest",
-            coordinate_transformation_mode="asymmetric",
-            nearest_mode="floor",
-        )
-        return back(y)
     how = {"DEFAULT": "asymmetric", "ALIGN_CORNERS_TRUE": "align_corners", "ALIGN_CORNERS_FALSE": "half_pixel"}
-    return back(
-        net.op("Resize", flat, None, scales, mode="linear", coordinate_transformation_mode=how[linearUpsampleMode])
-    )
+    transformation = "asymmetric" if mode == "NN" else how[linearUpsampleMode]
+    attributes = {"mode": "linear", "coordinate_transformation_mode": transformation}
+    if mode == "NN":
+        attributes |= {"mode": "nearest", "nearest_mode": "floor"}
+    if all(factor.is_integer() for factor in factors):
+        return back(net.op("Resize", flat, None, net.number([1, 1, *factors], "scales"), **attributes))
+    if transformation == "asymmetric":
+        raise Refusal(f"where it takes the numbers from is nowhere said for the factors {factors}")
+    wanted = [math.floor(net.size(flat, 2 + i) * factor) for i, factor in enumerate(factors)]
+    net.require(min(wanted) >= 1, f"it gives the size {wanted}")
+    return back(net.op("Resize", flat, None, None, net.ints(wanted, "sizes"), axes=[2, 3], **attributes))
 
 
 def sampling(mode: Any) -> str:
@@ -88,4 +87,4 @@ def _resized(net: Context, x: ir.Value, sizes: Sequence[int], axes: Sequence[int
 def _middles(size: int, count: int) -> npt.NDArray[np.float64]:
     """The matrix that takes `size` numbers to those in the middle of `count` parts of the way from first to last."""
     places = np.clip((np.arange(count) + 0.5) * max(1, size - 1) / count, 0, size - 1)
-    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size)))
+    return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size))))

@@ -140,10 +140,10 @@ def _box_mode(mode: Any) -> str:
 def _places(net: Context, first: ir.Value, last: ir.Value, count: int, method: str) -> ir.Value:
     """Where each box is sampled: (boxes, count)."""
     extent = net.op("Sub", last, first)
-    steps = np.arange(count, dtype=np.float32)
+    steps = np.arange(count, dtype=np.float64)
     if method in ("STRICT_ALIGN_ENDPOINTS_MODE", "ALIGN_ENDPOINTS_MODE"):
         if count == 1:
-            shares = np.array([0.5 if method == "ALIGN_ENDPOINTS_MODE" else 0.0], np.float32)
+            shares = np.array([0.5 if method == "ALIGN_ENDPOINTS_MODE" else 0.0])
         else:
             shares = steps / (count - 1)
         return net.op("Add", first, net.op("Mul", extent, net.number(shares[None], "shares")))

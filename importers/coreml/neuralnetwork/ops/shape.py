@@ -25,7 +25,7 @@ def flatten(net: Context, x: ir.Value, *, mode: str) -> ir.Value:
         x = _channels_last(net, x)
     rank = net.rank(x)
     if rank == 4:
-        return net.unsqueeze(net.op("Flatten", x, axis=1), [2, 3])
+        return net.wide(net.op("Flatten", x, axis=1))
     return net.reshape(x, [*[0] * (rank - 3), -1, 1, 1])
 
 

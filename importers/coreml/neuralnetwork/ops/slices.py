@@ -198,8 +198,8 @@ def constant_pad(
         net.require(len(given) == 2 * rank, f"it has {len(given)} pads for {rank} axes")
         pads = np.array(given, np.int64).reshape(rank, 2)
         if padToGivenOutputSizeMode:
-            sizes = np.array(net.sizes(x), np.int64)[:, None]
-            pads = np.where(pads > 0, pads - sizes, 0)
+            own = np.array(net.sizes(x), np.int64)[:, None]
+            pads = np.where(pads > 0, pads - own, 0)
             net.require(bool((pads >= 0).all()), "its input is larger than the size wanted")
         return net.op("Pad", x, net.ints(pads.T.reshape(-1).tolist(), "pads"), net.number(value, "value"))
     pairs = net.reshape(net.int64(amounts), [rank, 2])

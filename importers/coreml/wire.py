@@ -68,17 +68,22 @@ def skeleton(mapping: MappedFile) -> Skeleton:
     return result
 
 
-def _has_weights(descriptor: Any, seen: dict[str, bool]) -> bool:
+def _has_weights(descriptor: Any) -> bool:
     """Whether messages of this type can contain a `WeightParams`."""
     name = descriptor.full_name
-    if name not in seen:
-        seen[name] = descriptor.name == "WeightParams"
-        inner = [f.message_type for f in descriptor.fields if f.message_type is not None]
-        seen[name] = seen[name] or any([_has_weights(kind, seen) for kind in inner])
-    return seen[name]
+    if name not in _KNOWN:
+        seen, waiting = {name}, [descriptor]
+        while waiting:
+            for found in waiting.pop().fields:
+                kind = found.message_type
+                if kind is not None and kind.full_name not in seen:
+                    seen.add(kind.full_name)
+                    waiting.append(kind)
+        _KNOWN[name] = any(one.endswith(".WeightParams") for one in seen)
+    return _KNOWN[name]
 
 
-_SEEN: dict[str, bool] = {}
+_KNOWN: dict[str, bool] = {}
 
 
 def _walk(
@@ -111,7 +116,7 @@ def _walk(
         found = descriptor.fields_by_number.get(number)
         if kind != BYTES or found is None or found.message_type is None or last - inner < LARGE:
             continue
-        if not _has_weights(found.message_type, _SEEN):
+        if not _has_weights(found.message_type):
             continue
         copy(first)
         content: list[bytes] = []
