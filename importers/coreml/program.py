@@ -117,9 +117,10 @@ class Walker:
             raise InvalidModel("the program has no outputs")
         taken = {value.name for value in self.builder.inputs}
         for name in wanted:
-            if self.argument(name) is None:
-                continue  # the label of a classifier, which is no array
-            found = self.value(self.argument(name))
+            said = self.argument(name)
+            if said is None:
+                continue  # the label of a classifier
+            found = self.value(said)
             with self.builder.layer(name, "output"):
                 if name in taken:
                     found = self.builder.op("Identity", found, name="output")
@@ -270,14 +271,14 @@ def _agree(value: ir.Value, declaration: Declared) -> None:
     if declaration.shape is None:
         return
     if value.shape is None:
-        value.shape = ir.Shape(list(declaration.shape))
+        value.shape = ir.Shape([size or None for size in declaration.shape])
         return
     found = [size if isinstance(size, int) else None for size in value.shape]
-    if len(found) != len(declaration.shape) or any(
-        None not in (a, b) and a != b for a, b in zip(found, declaration.shape, strict=True)
-    ):
+    # A size of 0 is what coremltools writes where a reshape keeps an open one.
+    shape = [size or None for size in declaration.shape]
+    if len(found) != len(shape) or any(None not in (a, b) and a != b for a, b in zip(found, shape, strict=True)):
         raise Refusal(f"its result would have the shape {_shown(found)}, the program says {_shown(declaration.shape)}")
-    merged = [size if said is None else said for size, said in zip(value.shape, declaration.shape, strict=True)]
+    merged = [size if said is None else said for size, said in zip(value.shape, shape, strict=True)]
     value.shape = ir.Shape(merged)
 
 
