@@ -135,6 +135,10 @@ class Walk(Values[T]):
         """What stands for the result of a refused node, so that the walk goes on."""
         raise NotImplementedError
 
+    def stands(self, value: ir.Value) -> bool:
+        """Whether something can stand for the result of a refused node."""
+        return value.shape is not None
+
     def leave(self, value: ir.Value) -> T:
         """What stands for an output of the graph."""
         raise NotImplementedError
@@ -192,10 +196,10 @@ class Walk(Values[T]):
             except Refusal as refusal:
                 refusals.append((node.op_type, layer_of(node), refusal))
                 for output in node.outputs:
-                    if output.shape is None:
-                        lost.add(output)
-                    else:
+                    if self.stands(output):
                         self.known[output] = self.lost(output)
+                    else:
+                        lost.add(output)
         results = []
         for output in self.graph.outputs:
             self.node = output.producer()  # a constant is called after what it comes from

@@ -26,8 +26,8 @@ class Staged:
 
     def __init__(self, dst: str | Path, sources: Iterable[Path] = ()) -> None:
         self.dst = Path(dst)
-        if self.dst.is_dir():
-            raise UsageError(f"{self.dst} is a directory; give the path of a file")
+        if self.dst.is_dir() and not (self.dst / "Manifest.json").is_file():  # a package is a folder
+            raise UsageError(f"{self.dst} is a directory and no model; give another path")
         parent = self.dst.parent
         if not parent.is_dir():
             raise UsageError(f"the folder {parent} does not exist; create it first")
@@ -57,7 +57,7 @@ class Staged:
                 raise UsageError(f"{target} is part of the source; give another destination")
         # The main file comes last, so that whoever waits for it finds the others in place.
         for path, target in reversed(list(zip(written, targets, strict=True))):
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
+            if target.is_dir() and not target.is_symlink():  # no other way to put something in its place
+                os.replace(target, self.folder / f".{target.name}.old")
             os.replace(path, target)
         return targets

@@ -21,7 +21,13 @@ Build = Callable[[GraphBuilder, Sequence[ir.Value]], ir.Value | Sequence[ir.Valu
 TOLERANCE = 1e-5
 """Of the spread of an output."""
 
-FILES = {"caffe": ("net.prototxt", None), "cntk": ("net.dnn", None), "cntk code": ("net.py", "cntk")}
+FILES = {
+    "caffe": ("net.prototxt", None),
+    "cntk": ("net.dnn", None),
+    "cntk code": ("net.py", "cntk"),
+    "coremlread": ("net.mlpackage", None),
+    "coremlread network": ("net.mlmodel", None),
+}
 """By target: the file to write, and the format where its suffix does not say it."""
 
 

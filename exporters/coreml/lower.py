@@ -74,10 +74,12 @@ class Lowering(Emitter):
         shape = self.shape(value)
         sizes = [size if isinstance(size, int) else 1 for size in shape]
         kind = MIL.get(value.dtype or ir.DataType.FLOAT, "fp32")
-        if not all(sizes) or len(sizes) > RANK:
-            sizes = [1] * min(len(sizes), RANK)
         var = self("fill", shape=sizes or [1], value=0.0)
         return Tensor(self.cast(var if shape else self("squeeze", x=var), kind), shape)
+
+    def stands(self, value: ir.Value) -> bool:
+        """Whether there is a variable of the shape of a refused node's result."""
+        return value.shape is not None and len(value.shape) <= RANK and 0 not in value.shape
 
     def operation(self, node: ir.Node) -> Sequence[Tensor]:
         """What a node makes that is not constant."""
@@ -157,8 +159,12 @@ class Lowering(Emitter):
         self._given_out.append(tensor)
         return tensor
 
-    def finish(self, outputs: Mapping[str, Var]) -> None:
-        """Name outputs and, after them, what leaves each layer."""
+    def finish(self, outputs: Mapping[str, Var]) -> dict[str, str]:
+        """Name outputs and, after them, what leaves each layer.
+
+        Returns:
+            By name, which layer's value something is that is not called as the layer is.
+        """
         fixed = {id(var) for var in outputs.values()}
         for name, var in outputs.items():
             if var.name != name:
@@ -168,6 +174,9 @@ class Lowering(Emitter):
             if id(var) not in fixed and plain(layer) not in self.taken:
                 fixed.add(id(var))
                 self._rename(var, plain(layer))
+        held = {var.name: layer for layer, var in self._exits.items() if var.name != layer}
+        within = [name for name in self.taken if name in self._exits and self._exits[name].name != name]
+        return {name: f"{self.layers.get(name, name)}/{name}" for name in within} | held
 
 
 HIGH = frozenset({"Reshape", "Transpose", "DepthToSpace", "SpaceToDepth"})

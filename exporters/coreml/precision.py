@@ -32,7 +32,7 @@ class Chosen:
         self.keep = set(keep)
         self.layers = layers
         self.types = types
-        self.kept: dict[str, str] = {}
+        self.kept: dict[str, dict[str, None]] = {}
 
     def __call__(self, op: Any) -> bool:
         """Whether an operation of MIL computes in float16."""
@@ -44,21 +44,29 @@ class Chosen:
             return False
         reason = _beyond(op)
         if reason:
-            self.kept[layer] = reason
+            self.kept.setdefault(reason, {})[layer] = None
         return not reason
 
     def said(self) -> list[str]:
         """What stays in float32 because float16 has not its numbers."""
-        reasons: dict[str, list[str]] = {}
-        for layer, reason in self.kept.items():
-            reasons.setdefault(reason, []).append(layer)
         return [
-            f"{reason}: computed in float32 in {len(layers)} layer{'s' if len(layers) > 1 else ''}, first {layers[0]!r}"
-            for reason, layers in reasons.items()
+            f"{reason}: computed in float32 in {len(layers)} layer{'s' if len(layers) > 1 else ''}, first {next(iter(layers))!r}"
+            for reason, layers in self.kept.items()
         ]
 
-    def check(self) -> None:
-        """Raise UsageError where something is to be kept that the model does not have."""
+    @property
+    def layers_kept(self) -> set[str]:
+        """The layers of which something stays in float32 so."""
+        return {layer for layers in self.kept.values() for layer in layers}
+
+    def check(self, program: Any) -> None:
+        """Look at all operations of a program: coremltools does not ask about those that it leaves alone by itself.
+
+        Raises:
+            UsageError: something is to be kept that the model does not have.
+        """
+        for op in program.functions["main"].operations:
+            self(op)
         known = {*self.layers.values(), *self.types.values()}
         if unknown := sorted(self.keep - known):
             raise UsageError(f"keep_float32: {unknown[0]!r} is neither a layer nor an operator of the model")

@@ -104,16 +104,17 @@ def write(
             need_version(compress, target.value)
         ports = Ports(copied, library, sizes, image, program=program)
         legalize(copied)
-        half = precision == "fp16"
+        half, before = precision == "fp16", True
         if half:
             clamped = clamp_masks(copied).changed
+            before = not clamped
             notes += (
                 [f"masks of very negative numbers are -30000 here, first in layer {clamped[0]!r}"] if clamped else []
             )
         built = _build(library, copied, ports, target, program)
         chosen = Chosen(keep_float32, built.layers, built.types) if half else None
         if chosen is not None:
-            chosen.check()
+            chosen.check(built.program)
         classifier = None
         if labels is not None:
             found = ports.classify(len(labels), PROBABILITIES if program else "")
@@ -121,8 +122,10 @@ def write(
         specification = _specify(library, built, ports, target.value, program, chosen, classifier, Path(folder))
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:
-            notes += audit(copied, {*keep_float32, *(chosen.kept if chosen is not None else ())}, sizes.ranges)
-        record = ports.interface() | {"precision": compress or {"fp32": "float32", "fp16": "float16"}[precision]}
+            notes += audit(copied, {*keep_float32, *(chosen.layers_kept if chosen is not None else ())}, sizes.ranges)
+        record = ports.interface() | {"layers": {name: {"holds": layer} for name, layer in built.held.items()}}
+        record |= {} if before else {"before": False}  # what goes into a Softmax has other masks
+        record |= {"precision": compress or {"fp32": "float32", "fp16": "float16"}[precision]}
         about = {"author": author, "license": license, "shortDescription": description, "versionString": version}
         if not program:
             _describe(specification, about, feature_descriptions, record)
@@ -143,12 +146,14 @@ def write(
 
 @dataclass
 class Built:
-    """A program of MIL; `layers` and `types` are the source's layer and the operator of its operations by name."""
+    """A program of MIL; `layers` and `types` are the source's layer and the operator of its operations by name, `held`
+    the layers that leave under another name."""
 
     program: Any
     layers: dict[str, str]
     types: dict[str, str]
     said: list[str]
+    held: dict[str, str]
 
 
 def _target(library: Library, name: str | None, program: bool) -> Any:
@@ -171,10 +176,10 @@ def _build(library: Library, model: ir.Model, ports: Ports, target: Any, program
     with library.function(ports.placeholders, opset_version=target) as function:
         emitter = Lowering(model, library, target.value, ports.enter(function.inputs), program=program)
         outputs = ports.leave(emitter.run())
-        emitter.finish(outputs)
+        held = emitter.finish(outputs)
         function.set_outputs(list(outputs.values()))
     prog.add_function("main", function)
-    return Built(prog, emitter.layers, emitter.types, emitter.said())
+    return Built(prog, emitter.layers, emitter.types, emitter.said(), held)
 
 
 def _specify(
@@ -188,6 +193,7 @@ def _specify(
     folder: Path,
 ) -> Any:
     """The specification of a program; weights are written into `folder`."""
+    built.program.functions["main"].set_input_types(tuple(ports.types))  # of which one may be an image
     left = {*([HALF] if chosen is None else []), *([] if program else PROGRAM_ONLY)}
     pipeline = library.pipeline([name for name in PASSES if name not in left], "hub")
     if chosen is not None:
@@ -204,7 +210,6 @@ def _specify(
             main_pipeline=library.pipeline([], "done"),
             weights_dir=str(folder),
             specification_version=version,
-            inputs=ports.types,
             classifier_config=classifier,
         )
     except (ValueError, TypeError, NotImplementedError, AssertionError, KeyError, RuntimeError) as error:

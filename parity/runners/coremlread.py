@@ -10,7 +10,7 @@ import numpy as np
 
 from hub.errors import HubError, UnsupportedOps
 from hub.secluded import COREMLTOOLS
-from parity.runners import Array, Damaged, LoadFailed, need, onnxruntime, single_line
+from parity.runners import BEFORE, Array, Damaged, LoadFailed, need, onnxruntime, single_line
 from parity.runners.coremlrecord import Record, path_of
 
 __all__ = ["CoreMLReadRunner", "available", "open"]
@@ -67,7 +67,8 @@ class CoreMLReadRunner(onnxruntime.OnnxRuntimeRunner):
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""
-        asked = {tap: self._record.interface.asked(tap) for tap in taps}
+        known = self._record.interface
+        asked = {tap: known.asked(tap) for tap in taps if tap != BEFORE or known.before}
         found = super().run(self._record.to_file(self._own, feeds), list(asked.values()))
         own = {ours: tap for tap, ours in asked.items()}
         result = {}

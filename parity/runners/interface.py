@@ -46,7 +46,8 @@ class Interface:
     (numbers, or one per entry of axis 1); the net's output becomes the source's by `transpose(perm)`
     and a cast to `dtype`. `shape` and `dtype` are the source's. What leaves one of the `layers` becomes
     the source's in the same way; it may hold what leaves another layer, which was folded into it. `precision` is
-    what the net computes in, or keeps its weights in.
+    what the net computes in, or keeps its weights in; with `before` false, what goes into the activation of an output
+    is other than the source's where that does not matter, such as masks.
     """
 
     inputs: Mapping[str, _Tensor] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Interface:
     layers: Mapping[str, _Tensor] = field(default_factory=dict)
     where: str = LINE
     precision: str = "float32"
+    before: bool = True
 
     @classmethod
     def read(cls, text: str) -> Interface:
@@ -80,7 +82,7 @@ class Interface:
             data = json.loads(text)
             inputs, outputs, layers = ({n: _tensor(v) for n, v in data.get(k, {}).items()} for k in _KINDS)
             precision = str(data.get("precision", "float32"))
-            return cls(inputs, outputs, layers, where, precision)
+            return cls(inputs, outputs, layers, where, precision, bool(data.get("before", True)))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise LoadFailed(f"{where} is malformed: {single_line(error)}") from error
 

@@ -83,6 +83,19 @@ def layer_normalization(
     return result if bias is None else emit("add", x=result, y=bias)
 
 
+@OPS("RMSNormalization")
+def rms_normalization(
+    emit: Emitter, x: ir.Value, scale: ir.Value, *, axis: int, epsilon: float, stash_type: int
+) -> Var:
+    """x / sqrt(mean(x * x) + epsilon) * scale"""
+    if stash_type != 1:
+        raise Refusal(f"stash_type={stash_type}")
+    axes = list(range(axis % emit.rank(x), emit.rank(x)))
+    square = emit("reduce_mean", x=emit("square", x=emit.floats(x)), axes=axes, keep_dims=True)
+    root = emit("sqrt", x=emit("add", x=square, y=emit.number(x, epsilon)))
+    return emit("mul", x=emit("real_div", x=x, y=root), y=scale)
+
+
 def _spread(emit: Emitter, value: ir.Value, shape: tuple[int | str, ...]) -> Any:
     """A constant in exactly this shape."""
     constant = emit.constant(value)

@@ -333,7 +333,9 @@ def _cropped(emit: Emitter, x: ir.Value, before: list[int], after: list[int]) ->
 def _wrapped(emit: Emitter, var: Var, x: ir.Value, before: list[int], after: list[int]) -> Var:
     for axis, (left, right) in enumerate(zip(before, after, strict=True)):
         if left or right:
-            whole = emit.static(x)[axis]
+            whole = emit.shape(x)[axis]
+            if not isinstance(whole, int):
+                raise Refusal("a pad that wraps along an open size")
             if max(left, right) > whole:
                 raise Refusal("a pad that wraps more than once")
             places = [i % whole for i in range(-left, whole + right)]
