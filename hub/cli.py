@@ -135,12 +135,18 @@ def check(
     inputs: Annotated[
         Path | None, typer.Option("--inputs", metavar="FILE", help="Inputs, as .npz (by name) or .npy (one array).")
     ] = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option("--golden", metavar="FILE.npz", help="Write what A was given and gave: to check B elsewhere."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run A and B, each in its own runtime, on the same numbers and compare all outputs."""
     with terminal.progress(quiet=as_json) as progress:
         progress("running both models")
-        report = hub.check(_source(a), _source(b), inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed)
+        report = hub.check(
+            *(_source(a), _source(b)), inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, golden=golden
+        )
     code = _exit_code(report)
     if as_json:
         terminal.show_json({**report.to_dict(), "exit_code": code})

@@ -218,11 +218,12 @@ def check(
     atol: float | None = None,
     layers: bool = False,
     seed: int = 0,
+    golden: str | Path | None = None,
 ) -> Report:
     """Compare two models, each in its own runtime, on the same inputs; see `parity.check.check`."""
     from parity.check import check as compare
 
-    return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed)
+    return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, golden=golden)
 
 
 def inspect(src: Source, *, to: str | None = None, source: str | None = None) -> Inspection:

@@ -18,7 +18,7 @@ name, so an attribute, an input or an output can be unsupported but never silent
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -63,10 +63,14 @@ class Bound:
 
 
 class OpTable:
-    """The ops that one target can say. Lookup is by floor of the since-version, never exact."""
+    """The ops that one target can say. Lookup is by floor of the since-version, never exact.
 
-    def __init__(self, target: str) -> None:
+    `reasons`: why there is none of an op, where more can be said than that there is no form of it yet.
+    """
+
+    def __init__(self, target: str, reasons: Mapping[str, str] | None = None) -> None:
         self.target = target
+        self.reasons = dict(reasons or {})
         self._entries: dict[tuple[str, str], list[Entry]] = {}
 
     def __call__(
@@ -105,7 +109,7 @@ class OpTable:
         schema = _schema(node.op_type, node.domain, opset)
         entry = self.find(node.domain, node.op_type, schema.since_version)
         if entry is None:
-            raise Refusal(f"{self.target} has no form of it yet")
+            raise Refusal(self.reasons.get(node.op_type, f"{self.target} has no form of it yet"))
         given = {name: attribute_value(attribute) for name, attribute in node.attributes.items()}
         for name in SWITCHES & given.keys():
             if given[name] not in (0, 1):

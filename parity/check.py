@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.errors import UsageError
 from parity.compare import Row, compare, compare_arrays, tolerance_of
-from parity.golden import Recorded
+from parity.golden import Recorded, save_golden
 from parity.inputs import generate, given
 from parity.report import NotCompared, Report, joined
 from parity.runners import BEFORE, Array, LoadFailed, RunFailed
@@ -42,6 +43,7 @@ def check(
     atol: float | None = None,
     layers: bool = False,
     seed: int = 0,
+    golden: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Compare `b` with `a`, the reference, each in its own runtime.
 
@@ -49,6 +51,7 @@ def check(
     an `.npz` of recorded inputs and outputs. A Python file is executed.
     `inputs`: see `parity.inputs.given`; None for seeded ones. `rtol`, `atol`: see `parity.compare`.
     `layers`: compare the outputs of the layers that both sides know by name, too.
+    `golden`: an `.npz` to write what `a` was given and gave: with it, `b` can be checked where only its runtime is.
 
     Raises:
         UsageError: a path does not exist, or `inputs` fit neither model.
@@ -61,7 +64,10 @@ def check(
         if sides[0] is not None and sides[1] is not None:
             sides[1].judged = True
             agree_on_form(sides[0], sides[1])
-            Comparison(report, inputs, rtol, atol, layers, seed).run([sides[0], sides[1]], [(0, 1)])
+            comparison = Comparison(report, inputs, rtol, atol, layers, seed)
+            comparison.run([sides[0], sides[1]], [(0, 1)])
+            if golden is not None:
+                comparison.record(sides[0], golden)
     return report
 
 
@@ -134,6 +140,14 @@ class Comparison:
     atol: float | None
     layers: bool
     seed: int
+    first: tuple[dict[str, Array], dict[str, Array]] | None = None
+
+    def record(self, side: Side, path: str | os.PathLike[str]) -> None:
+        """Write what the first side was given and gave, once it has run."""
+        if self.first is None:
+            raise UsageError(f"{path}: {side.label} gave nothing that could be recorded")
+        saved = save_golden(path, *self.first, runtime=side.runner.name, version=side.runner.version)
+        self.report.notes.append(f"{saved} holds what {side.label} was given and gave: `hub check {saved} FILE`")
 
     def run(self, sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> None:
         """Run every side once on the same numbers, then compare the `pairs` of sides, reference first."""
@@ -151,6 +165,8 @@ class Comparison:
                     other = sides[pair[1 - pair.index(index)]]
                     taps += [_layer_tap(known[pair.index(index)], side, other) for known in names]
             results.append(self._run(side, feeds_for(side, matched[index], feeds), taps))
+        if results[0] is not None:
+            self.first = feeds, {k: v for k, v in results[0].items() if not k.startswith(("core:", "exit:"))}
         for a, b in pairs:
             ours, theirs = results[a], results[b]
             if ours is not None and theirs is not None:

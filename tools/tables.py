@@ -137,6 +137,59 @@ def cntk_operators() -> str:
     return _operators("CNTK", "functions of CNTK 2.7", CNTK_OPS, APPROXIMATE)
 
 
+def coreml_operators() -> str:
+    """All operators of ONNX, and what Core ML has of each."""
+    import onnx
+
+    import exporters.coreml.ops  # noqa: F401  (registers them)
+    from exporters.coreml.ops.table import DECOMPOSED, OPS, PARTIAL, REFUSED
+    from hub.canonical import OPSET
+
+    lines = [
+        "# ONNX operators in Core ML",
+        "",
+        NOTE,
+        "",
+        f"Every operator of ONNX's default domain at opset {OPSET}. Direct: Core ML has it; partial: it has it but for",
+        "what is said; decomposed: by several of its operations; definition: by ONNX's own definition, of operators",
+        "that are here. An attribute that is not listed is refused unless it has its default. How ONNX's own cases fare:",
+        "[conformance](conformance.md).",
+        "",
+        "| operator | in Core ML | attributes | how, or why not |",
+        "| --- | --- | --- | --- |",
+    ]
+    entries = {entry.op: entry for entry in OPS}
+    names = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
+    schemas = {name: known for name in names if (known := _schema_at(name, OPSET)) is not None}
+    folded = "computed at conversion where its inputs are known"
+    unrolled = {"Scan": "step by step"}
+    for name in sorted(schemas):
+        entry, schema = entries.get(name), schemas[name]
+        if entry is not None:
+            kind = "partial" if name in PARTIAL else "decomposed" if name in DECOMPOSED else "direct"
+            said = "; ".join(text for text in (_remark(entry.function), PARTIAL.get(name, "")) if text)
+            lines.append(f"| {name} | {kind} | {_keywords(entry.function)} | {said} |")
+        elif name in unrolled:
+            lines.append(f"| {name} | partial |  | {unrolled[name]}; {PARTIAL[name]} |")
+        elif schema.has_function or schema.has_context_dependent_function:
+            lines.append(f"| {name} | definition |  | {REFUSED.get(name, '')} |")
+        elif schema.deprecated:
+            lines.append(f"| {name} | deprecated |  | upgraded when it is read |")
+        else:
+            lines.append(f"| {name} | refused |  | {REFUSED.get(name, 'no form yet')}; {folded} |")
+    return "\n".join(lines) + "\n"
+
+
+def _schema_at(name: str, opset: int) -> Any:
+    """The schema of an operator at an opset; None if it is of a later one."""
+    import onnx
+
+    try:
+        return onnx.defs.get_schema(name, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
 def _operators(target: str, words: str, table: OpTable, approximate: Mapping[str, str]) -> str:
     lines = [
         f"# ONNX operators in {target}",
@@ -195,6 +248,8 @@ def tolerances() -> str:
     lines += ["| dtype | rtol, of the spread | ulps | eps |", "| --- | ---: | ---: | ---: |"]
     for dtype, tolerance in compare.TOLERANCES.items():
         lines.append(f"| {dtype} | {tolerance.rtol:g} | {tolerance.ulps:g} | {tolerance.eps:.3g} |")
+    lines += ["", "Of models whose weights are kept in fewer bits:", "", "| weights | rtol, of the spread |"]
+    lines += ["| --- | ---: |", *(f"| {name} | {rtol:g} |" for name, rtol in compare.COMPRESSED.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -213,6 +268,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "caffe-layers.md": caffe_layers,
     "caffe-ops.md": caffe_operators,
     "cntk-ops.md": cntk_operators,
+    "coreml-ops.md": coreml_operators,
     "cntk-functions.md": cntk_functions,
     "torch-ops.md": torch_operators,
     "formats.md": formats,

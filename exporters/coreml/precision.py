@@ -49,8 +49,11 @@ class Chosen:
 
     def said(self) -> list[str]:
         """What stays in float32 because float16 has not its numbers."""
+        counts = {
+            reason: f"{len(layers)} layer{'s' if len(layers) > 1 else ''}" for reason, layers in self.kept.items()
+        }
         return [
-            f"{reason}: computed in float32 in {len(layers)} layer{'s' if len(layers) > 1 else ''}, first {next(iter(layers))!r}"
+            f"{reason}: computed in float32 in {counts[reason]}, first {next(iter(layers))!r}"
             for reason, layers in self.kept.items()
         ]
 
