@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hub.builder import GraphBuilder
-from hub.errors import InvalidModel
+from hub.errors import InvalidModel, Refusal
 from importers.coreml.constants import Array, Const, unpacked
 from importers.coreml.context import Mil
 from importers.coreml.table import Ints, op
@@ -272,6 +272,9 @@ def dequantize(
 
 
 def _parameter(mil: Mil, one: Const, kind: ir.DataType, name: str, shape: tuple[int, ...] | None = None) -> ir.Value:
+    found = onnx_type(one.dtype, mil.walker.upcast)
+    if found != kind and not (found.is_floating_point() and kind.is_floating_point()):
+        raise Refusal(f"its {name} is of type {NAMES[one.dtype]}, for numbers of type {kind.name}")
     numbers: Array = one.numpy().astype(kind.numpy())
     return mil.builder.constant(numbers if shape is None else np.broadcast_to(numbers, shape), name)
 
