@@ -44,6 +44,36 @@ EXPLAINED: tuple[Explained, ...] = (
         r"running_mean and running_var must either both be None",
         "the module of the case is refused by this PyTorch",
     ),
+    Explained(
+        "mil",
+        r"TestConstexprLutToSparse::test_builder_to_backend_stress.*lut_dtype=fp16",
+        r"Max absolute difference among violations: 0\.000[45]",
+        "the expected numbers are added by NumPy in half precision, while the program adds in float32",
+    ),
+    Explained(
+        "mil",
+        r"iOS1[678]/.*TestResample::test_builder_to_backend_smoke",
+        r"44\.0 \(ACTUAL\), 33\.0 \(DESIRED\)",
+        "the nearest pixel to a place halfway between two, where ONNX Runtime rounds before it reflects",
+    ),
+    Explained(
+        "mil",
+        r"iOS15/.*TestResample::test_builder_to_backend_smoke",
+        r"assert 0 == 2",
+        "the numbers are right; the test goes on to count casts that coremltools puts in for half precision only",
+    ),
+    Explained(
+        "mil",
+        r"TestCropResize::test_builder_to_backend_ios1",
+        r"7\.9000\d* \(ACTUAL\), 7\.8990\d* \(DESIRED\)",
+        "the expected number is 7.9, cut off to 7.899 in the test",
+    ),
+    Explained(
+        "mil",
+        r"TestScatter\w*::test_ios17_invalid_indices|TestGather\w*::.*invalid",
+        r"ONNX Runtime failed|DID NOT RAISE|Regex pattern did not match",
+        "an index outside of its axis: undefined in Core ML, an error in ONNX Runtime, where negative ones are none",
+    ),
 )
 
 

@@ -10,12 +10,12 @@ import onnx_ir as ir
 from hub.errors import Refusal
 from importers.coreml.constants import Array, Const
 from importers.coreml.context import FAR, Mil
+from importers.coreml.ops.cell import ACTIVATIONS, clipped
 from importers.coreml.table import op
 from importers.coreml.types import onnx_type
 
 __all__: list[str] = []
 
-ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "linear": "Affine"}
 LSTM, GRU, RNN = (0, 2, 1, 3), (2, 0, 1), (0,)
 """Where in MIL each gate of ONNX is: i, o, f, c; z, r, h."""
 
@@ -64,16 +64,12 @@ def _biases(
 
 
 def _activations(mil: Mil, names: Sequence[str], directions: int) -> dict[str, object]:
-    for name in names:
-        if name not in ACTIVATIONS:
-            raise Refusal(f"its activation is {name[:40]!r}, whose constants MIL does not say")
-    found = [ACTIVATIONS[name] for name in names] * directions
-    affine = found.count("Affine")
+    found = [ACTIVATIONS[mil.one_of(name, *ACTIVATIONS)] for name in names] * directions
     # ONNX Runtime takes the constants one after the other, for the functions that have some.
     return {
-        "activations": found,
-        "activation_alpha": [1.0] * affine or None,
-        "activation_beta": [0.0] * affine or None,
+        "activations": [kind for kind, _, _ in found],
+        "activation_alpha": [alpha for _, alpha, _ in found if alpha is not None] or None,
+        "activation_beta": [beta for _, _, beta in found if beta is not None] or None,
     }
 
 
@@ -131,11 +127,9 @@ def lstm(
     activation: str = "tanh",
     clip: float | None = None,
 ) -> list[ir.Value]:
-    """LSTM."""
+    """LSTM; one that clips its cell, where ONNX's clips what goes into the gates, is a Scan."""
     mil.one_of(direction, "forward", "reverse", "bidirectional")
     both = direction == "bidirectional"
-    if clip is not None and np.isfinite(clip):
-        raise Refusal("it clips its cell, while ONNX clips what goes into the gates")
     mil.require(not both or None not in (weight_ih_back, weight_hh_back), "the weights of the way back are missing")
     ways = 2 if both else 1
     inputs = [one for one in (weight_ih, weight_ih_back)[:ways] if one is not None]
@@ -148,21 +142,31 @@ def lstm(
         eyes = _weight(
             mil, peeps, (ways, 3 * size), lambda *all_: np.stack([_gates(one, (0, 2, 1)) for one in all_]), "peephole"
         )
-    y, h, c = mil.ops(
-        "LSTM",
-        x,
-        _matrices(mil, inputs, LSTM, "weight"),
-        _matrices(mil, states, LSTM, "recurrent_weight"),
-        _biases(mil, rows, LSTM, (bias, bias_back)[:ways], (None, None)[:ways]),
-        None,
-        _state(mil, initial_h, ways, size),
-        _state(mil, initial_c, ways, size),
-        eyes,
-        outputs=3,
-        hidden_size=size,
-        direction=direction,
-        **_activations(mil, (recurrent_activation, cell_activation, activation), ways),
-    )
+    names = (recurrent_activation, cell_activation, activation)
+    weight, recurrent = _matrices(mil, inputs, LSTM, "weight"), _matrices(mil, states, LSTM, "recurrent_weight")
+    biases = _biases(mil, rows, LSTM, (bias, bias_back)[:ways], (None, None)[:ways])
+    first_h, first_c = _state(mil, initial_h, ways, size), _state(mil, initial_c, ways, size)
+    if clip is not None and np.isfinite(clip):
+        if both:
+            raise Refusal("it clips its cell, both ways")
+        found = clipped(mil, x, weight, recurrent, biases, first_h, first_c, eyes, names, clip, direction == "reverse")
+        y, h, c = mil.unsqueeze(found[0], 1), mil.unsqueeze(found[1], 0), mil.unsqueeze(found[2], 0)
+    else:
+        y, h, c = mil.ops(
+            "LSTM",
+            x,
+            weight,
+            recurrent,
+            biases,
+            None,
+            first_h,
+            first_c,
+            eyes,
+            outputs=3,
+            hidden_size=size,
+            direction=direction,
+            **_activations(mil, names, ways),
+        )
     h, c = _last(mil, h, ways, size), _last(mil, c, ways, size)
     return [_sequence(mil, y, h, output_sequence, direction, size), h, c]
 
