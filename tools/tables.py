@@ -98,6 +98,27 @@ def cntk_functions() -> str:
     return "\n".join(lines) + "\n"
 
 
+def coreml_layers() -> str:
+    """Layer types of Core ML's neural networks, with the fields that each function names."""
+    from importers.coreml.neuralnetwork.layers import LAYERS as COREML_LAYERS
+    from importers.coreml.neuralnetwork.network import Scope  # noqa: F401  (registers them)
+
+    lines = [
+        "# Layers of Core ML's neural networks",
+        "",
+        NOTE,
+        "",
+        "A field that is set and not listed is refused, and so is a layer that is not listed: `custom`, whose code is "
+        "in an app. What came of Apple's own tests is in [coreml-apple.md](coreml-apple.md).",
+        "",
+        "| layer | fields | remarks |",
+        "| --- | --- | --- |",
+    ]
+    entries = sorted(COREML_LAYERS.items(), key=lambda item: item[0].lower())
+    lines += [f"| {name} | {_keywords(function)} | {_remark(function)} |" for name, function in entries]
+    return "\n".join(lines) + "\n"
+
+
 def torch_operators() -> str:
     """ONNX operators that the PyTorch exporter can say."""
     import exporters.torch.ops  # noqa: F401  (registers them)
@@ -250,6 +271,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "caffe-ops.md": caffe_operators,
     "cntk-ops.md": cntk_operators,
     "cntk-functions.md": cntk_functions,
+    "coreml-layers.md": coreml_layers,
     "torch-ops.md": torch_operators,
     "coreml-in.md": coreml_operations,
     "formats.md": formats,
