@@ -56,12 +56,17 @@ def constexpr_affine_dequantize(
             math.prod(one.shape) == 1 or one.shape == (quantized_data.shape[along],),
             f"a parameter of shape {one.shape}",
         )
-    sizes = [quantized_data.shape[along] if i == along else 1 for i in range(rank)]
+    several = any(math.prod(one.shape) != 1 for one in (zero_point, scale))
+    sizes = tuple(quantized_data.shape[along] if several and i == along else 1 for i in range(rank))
 
     def wide(one: Const) -> Const:
-        if math.prod(one.shape) == 1:
-            return replace(one, shape=(1,) * rank, load=lambda: one.numpy().reshape((1,) * rank))
-        return replace(one, shape=tuple(sizes), load=lambda: one.numpy().reshape(sizes))
+        """A parameter with all axes of the data; a number for each place along the axis where one of them has several."""
+
+        def load() -> Array:
+            numbers = one.numpy().reshape(-1)
+            return np.broadcast_to(numbers, (math.prod(sizes),)).reshape(sizes)
+
+        return replace(one, shape=sizes, load=load)
 
     return _affine(mil, quantized_data, wide(scale), wide(zero_point))
 
