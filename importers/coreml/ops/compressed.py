@@ -60,7 +60,7 @@ def constexpr_affine_dequantize(
     sizes = tuple(quantized_data.shape[along] if several and i == along else 1 for i in range(rank))
 
     def wide(one: Const) -> Const:
-        """A parameter with all axes of the data; a number for each place along the axis where one of them has several."""
+        """A parameter with all axes of the data; where one of the two has several numbers, both have them."""
 
         def load() -> Array:
             numbers = one.numpy().reshape(-1)
