@@ -2,6 +2,7 @@
 # make test    lint, type check and the whole test suite (all extras in .venv, other runtimes in .runtimes)
 # make fast    the tests that take seconds
 # make docs    the generated tables of docs/
+# make apple   Apple's own test suites of Core ML through hub's reader, into docs/coreml-apple.md (hours)
 # make bench   the benchmarks, into docs/benchmarks.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +10,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 export PIP_NO_INPUT = 1
 export HUB_RUNTIMES_DIR = $(CURDIR)/.runtimes
 
-.PHONY: demo test fast lint check docs bench clean
+.PHONY: demo test fast lint check docs apple bench clean
 
 demo: .demo/installed
 	@.demo/venv/bin/hub demo .demo/output
@@ -29,6 +30,11 @@ docs: .venv/installed
 	.venv/bin/python -m tools.schemas
 	.venv/bin/python -m tools.tables
 	.venv/bin/python -m tests.conformance --write docs/conformance.md
+
+apple: .venv/installed .suites/installed
+	.venv/bin/python -m tests.apple --suite mil
+	.venv/bin/python -m tests.apple --suite nn
+	.venv/bin/python -m tests.apple --suite torch --sample 1500 --seed 5 --write docs/coreml-apple.md
 
 bench: .venv/installed
 	.venv/bin/python -m benchmarks --write docs/benchmarks.md

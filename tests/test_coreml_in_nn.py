@@ -271,3 +271,11 @@ def test_all_layers_of_the_format_are_known() -> None:
     kinds = {field.name for field in layer.oneofs_by_name["layer"].fields}
     assert set(LAYERS) <= kinds
     assert kinds - set(LAYERS) == {"custom"}
+
+
+def test_a_field_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    spec = model({"x": (3,)}, {"y": (3,)})
+    params = add(spec.neuralNetwork, "clip", ["x"], ["y"], minVal=0.0, maxVal=1.0)
+    params.MergeFromString(b"\xf8\x07\x01")  # field 127
+    with pytest.raises(UnsupportedOps, match="number 127 is not known"):
+        hub.load(save(spec, tmp_path))

@@ -98,6 +98,27 @@ def cntk_functions() -> str:
     return "\n".join(lines) + "\n"
 
 
+def coreml_layers() -> str:
+    """Layer types of Core ML's neural networks, with the fields that each function names."""
+    from importers.coreml.neuralnetwork.layers import LAYERS as COREML_LAYERS
+    from importers.coreml.neuralnetwork.network import Scope  # noqa: F401  (registers them)
+
+    lines = [
+        "# Layers of Core ML's neural networks",
+        "",
+        NOTE,
+        "",
+        "A field that is set and not listed is refused, and so is a layer that is not listed: `custom`, whose code is "
+        "in an app. What came of Apple's own tests is in [coreml-apple.md](coreml-apple.md).",
+        "",
+        "| layer | fields | remarks |",
+        "| --- | --- | --- |",
+    ]
+    entries = sorted(COREML_LAYERS.items(), key=lambda item: item[0].lower())
+    lines += [f"| {name} | {_keywords(function)} | {_remark(function)} |" for name, function in entries]
+    return "\n".join(lines) + "\n"
+
+
 def torch_operators() -> str:
     """ONNX operators that the PyTorch exporter can say."""
     import exporters.torch.ops  # noqa: F401  (registers them)
@@ -210,6 +231,42 @@ def _operators(target: str, words: str, table: OpTable, approximate: Mapping[str
     return "\n".join(lines) + "\n"
 
 
+def coreml_operations() -> str:
+    """Operations of MIL, with the inputs that each function names, and their form in ONNX."""
+    import importers.coreml.ops  # noqa: F401  (registers them)
+    from importers.coreml.table import OPS, REFUSED
+
+    forms = _mil_forms()
+    lines = [
+        "# Core ML: operations of ML Programs",
+        "",
+        NOTE,
+        "",
+        "The core operations of MIL, from iOS 13 to iOS 18. Inputs in the second column may be computed, those in the "
+        "third have to be constant, as in MIL. An input that is not listed is refused; an operation that is not listed "
+        "is refused by name, and so is one whose result has another shape in ONNX than the file says. How Apple's own "
+        "test cases fare: [Core ML, Apple's cases](coreml-apple.md).",
+        "",
+        "| operation | inputs | constants | in ONNX |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in sorted(OPS):
+        parameters = list(inspect.signature(OPS[name]).parameters.values())[1:]
+        inputs = ", ".join(f"`{p.name}`" for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        form = forms.get(name) or _remark(OPS[name])
+        lines.append(f"| {name} | {inputs} | {_keywords(OPS[name])} | {form} |")
+    lines += ["", "## What is refused", "", "| operation | why |", "| --- | --- |"]
+    lines += [f"| {name} | {REFUSED[name]} |" for name in sorted(REFUSED) if not name.startswith("_")]
+    return "\n".join(lines) + "\n"
+
+
+def _mil_forms() -> dict[str, str]:
+    from importers.coreml.ops.elementwise import BINARY, UNARY
+    from importers.coreml.ops.reduce import REDUCTIONS
+
+    return {name: f"{form}." for table in (UNARY, BINARY, REDUCTIONS) for name, form in table.items()}
+
+
 def formats() -> str:
     """Sources and targets."""
     lines = [
@@ -270,7 +327,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "cntk-ops.md": cntk_operators,
     "coreml-ops.md": coreml_operators,
     "cntk-functions.md": cntk_functions,
+    "coreml-layers.md": coreml_layers,
     "torch-ops.md": torch_operators,
+    "coreml-in.md": coreml_operations,
     "formats.md": formats,
     "tolerances.md": tolerances,
 }

@@ -194,9 +194,17 @@ def call(net: Context, params: Any, inputs: Sequence[ir.Value]) -> list[ir.Value
     for descriptor, _ in params.ListFields():
         if descriptor.name not in names:
             raise Refusal(f"its field {descriptor.name} is not supported")
+    for unknown in _unknown(params):
+        raise Refusal(f"its field of the number {unknown.field_number} is not known: it is newer than this, or damaged")
     fields = {name: _field(params, name) for name in names}
     result = function(net, *inputs, **fields)
     return [result] if isinstance(result, ir.Value) else list(result)
+
+
+def _unknown(params: Any) -> Any:
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    return UnknownFieldSet(params)
 
 
 def _field(params: Any, name: str) -> Any:

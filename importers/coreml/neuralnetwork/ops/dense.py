@@ -104,6 +104,8 @@ def embedding(
     """Numbers of rows become the rows, as channels; behind a first axis, or two of five."""
     net.require(inputDim > 0 and outputChannels > 0 and weights is not None, "it has no weights")
     rank = net.rank(x)
+    ones = net.shape(x)[2 if rank == 5 else 1 :]
+    net.require(all(size in (None, 1) for size in ones), f"its input has the shape {net.shape(x)}, numbers of rows")
     table = net.weight(weights, (outputChannels, inputDim), "weight", _transposed)
     rows = net.reshape(net.int64(x), [0, -1] if rank == 5 else [-1])
     y = net.op("Gather", table, rows, axis=0)

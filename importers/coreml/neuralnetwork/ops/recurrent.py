@@ -202,9 +202,11 @@ GATES = ("input", "output", "forget", "block")
 """Gates of an LSTM in the order of ONNX; in names of fields "block" is `blockInput`."""
 
 
-def _gate_fields(weights: Any, kind: str) -> list[Any]:
+def _gate_fields(weights: Any, kind: str, coupled: bool) -> list[Any]:
+    """What the gates have; a forget gate that is coupled to the input gate is not used, and may have nothing."""
     names = [f"{'blockInput' if gate == 'block' else gate + 'Gate'}{kind}" for gate in GATES]
-    return [getattr(weights, name) if weights.HasField(name) else None for name in names]
+    found = [getattr(weights, name) if weights.HasField(name) else None for name in names]
+    return [*found[:2], found[2] or found[0], found[3]] if coupled else found
 
 
 def _lstm(
@@ -229,7 +231,7 @@ def _lstm(
     coupled = params.coupledInputAndForgetGate
     bias = None
     if params.hasBiasVectors or params.forgetBias:
-        groups = [_gate_fields(w, "BiasVector") if params.hasBiasVectors else [] for w in weights]
+        groups = [_gate_fields(w, "BiasVector", coupled) if params.hasBiasVectors else [] for w in weights]
         bias = _biases(net, groups, hidden, 2 if params.forgetBias else None)
     peepholes = None
     if params.hasPeepholeVectors:
@@ -246,8 +248,8 @@ def _lstm(
     y, last, cell = net.builder.ops(
         "LSTM",
         flat,
-        _gates(net, [_gate_fields(w, "WeightMatrix") for w in weights], hidden, inputs, "weight"),
-        _gates(net, [_gate_fields(w, "RecursionMatrix") for w in weights], hidden, hidden, "recursion"),
+        _gates(net, [_gate_fields(w, "WeightMatrix", coupled) for w in weights], hidden, inputs, "weight"),
+        _gates(net, [_gate_fields(w, "RecursionMatrix", coupled) for w in weights], hidden, hidden, "recursion"),
         bias,
         None,
         *initial,
