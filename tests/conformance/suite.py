@@ -14,7 +14,7 @@ from hub.errors import HubError, UnsupportedOps
 from tests.conformance.cases import Case, cases
 from tests.conformance.targets import TARGETS
 
-__all__ = ["Result", "run", "table"]
+__all__ = ["Result", "run", "section", "table", "total"]
 
 # Half precision: two units in the last place of a number near 1, where intermediate results are rounded.
 _ROUNDING = {"float16": 2**-10, "bfloat16": 2**-7}
@@ -105,19 +105,29 @@ def table(results: list[Result]) -> str:
     by_target: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_target[result.target].append(result)
-    for target, group in sorted(by_target.items()):
-        count = Counter(r.status for r in group)
-        lines.append(f"| {target} | {len(group)} | {count[RIGHT]} | {count[APPROXIMATE]} | {count[REFUSED]} |")
-    for target, group in sorted(by_target.items()):
-        lines += ["", f"## {target}", "", "| operator | right | approximate | refused | why |"]
-        lines.append("| --- | ---: | ---: | ---: | --- |")
-        by_op: dict[str, list[Result]] = defaultdict(list)
-        for result in group:
-            by_op[result.op].append(result)
-        for op, rows in sorted(by_op.items()):
-            count = Counter(r.status for r in rows)
-            reasons = Counter(r.reason for r in rows if r.status == REFUSED)
-            why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3)).replace("|", "\\|")
-            more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
-            lines.append(f"| {op} | {count[RIGHT]} | {count[APPROXIMATE]} | {count[REFUSED]} | {why}{more} |")
+    lines += [total(group) for _, group in sorted(by_target.items())]
+    for _, group in sorted(by_target.items()):
+        lines += ["", section(group)]
     return "\n".join(lines) + "\n"
+
+
+def total(group: list[Result]) -> str:
+    """The line of one target."""
+    count = Counter(r.status for r in group)
+    return f"| {group[0].target} | {len(group)} | {count[RIGHT]} | {count[APPROXIMATE]} | {count[REFUSED]} |"
+
+
+def section(group: list[Result]) -> str:
+    """Every operator in one target."""
+    lines = [f"## {group[0].target}", "", "| operator | right | approximate | refused | why |"]
+    lines.append("| --- | ---: | ---: | ---: | --- |")
+    by_op: dict[str, list[Result]] = defaultdict(list)
+    for result in group:
+        by_op[result.op].append(result)
+    for op, rows in sorted(by_op.items()):
+        count = Counter(r.status for r in rows)
+        reasons = Counter(r.reason for r in rows if r.status == REFUSED)
+        why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3)).replace("|", "\\|")
+        more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        lines.append(f"| {op} | {count[RIGHT]} | {count[APPROXIMATE]} | {count[REFUSED]} | {why}{more} |")
+    return "\n".join(lines)
