@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import hub
+from hub.canonical import canonicalize, validate
 
 
 def saved(
@@ -53,5 +54,11 @@ def saved(
 
 
 def run(path: Path, arrays: Mapping[str, Any], **options: Any) -> list[np.ndarray]:
-    """What hub's reading of a file gives."""
-    return list(hub.load(path, **options).run(dict(arrays)).values())
+    """What hub's reading of a file gives; it is valid and canonical ONNX."""
+    model = hub.load(path, **options)
+    validate(model.ir)
+    before = [node.op_type for node in model.ir.graph.all_nodes()]
+    found = list(model.run(dict(arrays)).values())
+    canonicalize(model.ir)
+    assert [node.op_type for node in model.ir.graph.all_nodes()] == before
+    return found

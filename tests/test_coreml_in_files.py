@@ -145,6 +145,22 @@ def test_quantized_weights_stay_quantized_where_onnx_says_the_same(
     assert ops(model) == (["DequantizeLinear", "Add"] if kept else ["Add"])
 
 
+@pytest.mark.parametrize("shapes", [((), ()), ((5,), ()), ((), (5,)), ((5,), (5,)), ((1,), (5,))])
+def test_the_quantized_weights_of_ios_16(shapes: tuple[tuple[int, ...], tuple[int, ...]], tmp_path: Path) -> None:
+    data = RNG.integers(0, 256, (3, 5)).astype(np.uint8)
+    scale = RNG.uniform(0.1, 1, shapes[0]).astype(np.float32)
+    zero = RNG.integers(0, 256, shapes[1]).astype(np.uint8)
+    program = Program("CoreML6")
+    program.input("x", [3, 5])
+    program.op("constexpr_affine_dequantize", "w", [3, 5], quantized_data=data, zero_point=zero, scale=scale, axis=-1)
+    program.op("add", "y", [3, 5], x="x", y="w")
+    program.output("y")
+    model = loaded(program, tmp_path)
+    assert ops(model) == ["DequantizeLinear", "Add"]
+    expected = (data.astype(np.float32) - zero.astype(np.float32)) * scale
+    np.testing.assert_allclose(model.run(np.zeros((3, 5), np.float32))["y"], expected, rtol=1e-6)
+
+
 def test_sparse_weights_are_expanded(tmp_path: Path) -> None:
     mask = RNG.integers(0, 2, (4, 6)).astype(np.uint8)
     numbers = RNG.normal(size=int(mask.sum())).astype(np.float32)

@@ -229,7 +229,12 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[[Array], Any], Array]] = {
     ),
     "resize_nearest_neighbor": (
         lambda mb, x: mb.resize_nearest_neighbor(x=x, target_size_height=7, target_size_width=3),
-        lambda x: x[:, :, np.arange(7) * 6 // 7][..., np.arange(3) * 5 // 3],
+        lambda x: x[:, :, (2 * np.arange(7) + 1) * 6 // 14][..., (2 * np.arange(3) + 1) * 5 // 6],
+        X,
+    ),
+    "upsample_nearest_neighbor by a fraction": (
+        lambda mb, x: mb.upsample_nearest_neighbor(x=x, scale_factor_height=1.5, scale_factor_width=1.6),
+        lambda x: x[:, :, np.arange(9) * 6 // 9][..., np.arange(8) * 5 // 8],
         X,
     ),
     "resize_bilinear, offset corners": (

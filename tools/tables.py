@@ -178,6 +178,42 @@ def _operators(target: str, words: str, table: OpTable, approximate: Mapping[str
     return "\n".join(lines) + "\n"
 
 
+def coreml_operations() -> str:
+    """Operations of MIL, with the inputs that each function names, and their form in ONNX."""
+    import importers.coreml.ops  # noqa: F401  (registers them)
+    from importers.coreml.table import OPS, REFUSED
+
+    forms = _mil_forms()
+    lines = [
+        "# Core ML: operations of ML Programs",
+        "",
+        NOTE,
+        "",
+        "The core operations of MIL, from iOS 13 to iOS 18. Inputs in the second column may be computed, those in the "
+        "third have to be constant, as in MIL. An input that is not listed is refused; an operation that is not listed "
+        "is refused by name, and so is one whose result has another shape in ONNX than the file says. How Apple's own "
+        "test cases fare: [Core ML, Apple's cases](coreml-apple.md).",
+        "",
+        "| operation | inputs | constants | in ONNX |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in sorted(OPS):
+        parameters = list(inspect.signature(OPS[name]).parameters.values())[1:]
+        inputs = ", ".join(f"`{p.name}`" for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        form = forms.get(name) or _remark(OPS[name])
+        lines.append(f"| {name} | {inputs} | {_keywords(OPS[name])} | {form} |")
+    lines += ["", "## What is refused", "", "| operation | why |", "| --- | --- |"]
+    lines += [f"| {name} | {REFUSED[name]} |" for name in sorted(REFUSED) if not name.startswith("_")]
+    return "\n".join(lines) + "\n"
+
+
+def _mil_forms() -> dict[str, str]:
+    from importers.coreml.ops.elementwise import BINARY, UNARY
+    from importers.coreml.ops.reduce import REDUCTIONS
+
+    return {name: f"{form}." for table in (UNARY, BINARY, REDUCTIONS) for name, form in table.items()}
+
+
 def formats() -> str:
     """Sources and targets."""
     lines = [
@@ -237,6 +273,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "cntk-functions.md": cntk_functions,
     "coreml-layers.md": coreml_layers,
     "torch-ops.md": torch_operators,
+    "coreml-in.md": coreml_operations,
     "formats.md": formats,
     "tolerances.md": tolerances,
 }

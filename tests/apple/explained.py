@@ -64,6 +64,12 @@ EXPLAINED: tuple[Explained, ...] = (
     ),
     Explained(
         "mil",
+        r"iOS1[67]/.*TestResample::test_builder_to_backend_smoke.*numpy.float16",
+        r"36\.3085\d* \(ACTUAL\), 36\.2999\d* \(DESIRED\)",
+        "the coordinates are rounded to half precision before they are given, and the expected numbers are not",
+    ),
+    Explained(
+        "mil",
         r"iOS15/.*TestResample::test_builder_to_backend_smoke",
         r"assert 0 == 2",
         "the numbers are right; the test goes on to count casts that coremltools puts in for half precision only",

@@ -10,6 +10,7 @@ from importers.coreml.ops import (  # noqa: F401
     linear,
     norm,
     pool,
+    random,
     recurrent,
     reduce,
     resize,

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hub.builder import GraphBuilder
-from hub.errors import InvalidModel
+from hub.errors import InvalidModel, Refusal
 from importers.coreml.constants import Array, Const, unpacked
 from importers.coreml.context import Mil
 from importers.coreml.table import Ints, op
@@ -56,12 +56,17 @@ def constexpr_affine_dequantize(
             math.prod(one.shape) == 1 or one.shape == (quantized_data.shape[along],),
             f"a parameter of shape {one.shape}",
         )
-    sizes = [quantized_data.shape[along] if i == along else 1 for i in range(rank)]
+    several = any(math.prod(one.shape) != 1 for one in (zero_point, scale))
+    sizes = tuple(quantized_data.shape[along] if several and i == along else 1 for i in range(rank))
 
     def wide(one: Const) -> Const:
-        if math.prod(one.shape) == 1:
-            return replace(one, shape=(1,) * rank, load=lambda: one.numpy().reshape((1,) * rank))
-        return replace(one, shape=tuple(sizes), load=lambda: one.numpy().reshape(sizes))
+        """A parameter with all axes of the data; where one of the two has several numbers, both have them."""
+
+        def load() -> Array:
+            numbers = one.numpy().reshape(-1)
+            return np.broadcast_to(numbers, (math.prod(sizes),)).reshape(sizes)
+
+        return replace(one, shape=sizes, load=load)
 
     return _affine(mil, quantized_data, wide(scale), wide(zero_point))
 
@@ -272,6 +277,9 @@ def dequantize(
 
 
 def _parameter(mil: Mil, one: Const, kind: ir.DataType, name: str, shape: tuple[int, ...] | None = None) -> ir.Value:
+    found = onnx_type(one.dtype, mil.walker.upcast)
+    if found != kind and not (found.is_floating_point() and kind.is_floating_point()):
+        raise Refusal(f"its {name} is of type {NAMES[one.dtype]}, for numbers of type {kind.name}")
     numbers: Array = one.numpy().astype(kind.numpy())
     return mil.builder.constant(numbers if shape is None else np.broadcast_to(numbers, shape), name)
 

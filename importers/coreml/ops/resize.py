@@ -44,8 +44,8 @@ def _linear(mil: Mil, x: ir.Value, sizes: list[Size], mode: str) -> ir.Value:
     """The last two axes, linearly between pixels."""
     old = [mil.size(x, axis) for axis in (-2, -1)]
     known = all(isinstance(size, int) for size in (*old, *sizes))
-    alone = [size for size in sizes if size == 1]
-    if mode in RESIZE and not (alone and mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS")):
+    more = all(isinstance(size, int) and size > 1 for size in sizes)
+    if mode in RESIZE and (more or mode != "ALIGN_CORNERS"):  # a single pixel is the first one in ONNX
         return _resize(mil, x, sizes, "linear", RESIZE[mode])
     if not known:
         raise Refusal(f"sizes are open, and its grid {mode} is not one of ONNX", OPEN)
@@ -98,37 +98,34 @@ def _resize(mil: Mil, x: ir.Value, sizes: list[Size], mode: str, transformation:
     return y if rank == 4 else mil.reshape(y, [*outer, *sizes])
 
 
-def _nearest(mil: Mil, x: ir.Value, sizes: list[Size], mode: str = "DEFAULT", half: float = 0.0) -> ir.Value:
-    """The last two axes, the nearest pixel: the one before on the grid, moved by `half` of a pixel."""
-    old = [mil.size(x, axis) for axis in (mil.rank(x) - 2, mil.rank(x) - 1)]
+def _nearest(mil: Mil, x: ir.Value, sizes: list[Size], centers: bool) -> ir.Value:
+    """The last two axes, the nearest pixel: floor(i * before / after), or with `centers` floor((i + 0.5) * ...)."""
+    rank = mil.rank(x)
+    old = [mil.size(x, axis) for axis in (rank - 2, rank - 1)]
     known = [(a, b) for a, b in zip(old, sizes, strict=True) if isinstance(a, int) and isinstance(b, int)]
-    whole = len(known) == 2 and all(b % a == 0 for a, b in known)
-    if mode == "DEFAULT" and not half and whole:
-        return _resize(mil, x, sizes, "nearest", "asymmetric")
-    for axis, (before, after) in zip((mil.rank(x) - 2, mil.rank(x) - 1), zip(old, sizes, strict=True), strict=True):
+    if len(known) == 2 and all(b % a == 0 for a, b in known):
+        return _resize(mil, x, sizes, "nearest", "asymmetric")  # in whole steps both are the same
+    for axis, before, after in zip((rank - 2, rank - 1), old, sizes, strict=True):
         if isinstance(before, int) and isinstance(after, int):
-            if after > 1 << 24:
-                raise Refusal(f"a size of {after}")
-            exact = np.arange(after) * before // after  # in integers
-            moved = np.floor(np.minimum(grid(mode, before, after) + half, before - 1)).astype(np.int64)
-            places = mil.builder.constant(exact if mode == "DEFAULT" and not half else moved, "places")
-        elif mode == "DEFAULT":
-            places = _places(mil, before, after, half)
+            mil.require(0 < after < 1 << 24, f"a size of {after}")
+            i = np.arange(after)
+            exact = (2 * i + 1) * before // (2 * after) if centers else i * before // after
+            places = mil.builder.constant(exact, "places")
         else:
-            raise Refusal(f"sizes are open, and its grid is {mode}", OPEN)
+            places = _places(mil, before, after, centers)
         x = mil.op("Gather", x, places, axis=axis)
     return x
 
 
-def _places(mil: Mil, before: Size, after: Size, half: float) -> ir.Value:
-    """floor(i * before / after + half), computed in integers."""
+def _places(mil: Mil, before: Size, after: Size, centers: bool) -> ir.Value:
+    """The same places, computed in integers."""
     zero, one = (mil.builder.constant(np.array(n, np.int64), "number") for n in (0, 1))
     old, new = (mil.ints([size], "size") if isinstance(size, int) else size for size in (before, after))
-    places = mil.op("Mul", mil.op("Range", zero, mil.squeeze(new, 0), one), old)
-    if half:
+    places = mil.op("Range", zero, mil.squeeze(new, 0), one)
+    if centers:
         two = mil.ints([2], "two")
-        places, new = mil.op("Add", mil.op("Mul", places, two), new), mil.op("Mul", new, two)
-    return mil.op("Min", mil.op("Div", places, new), mil.op("Sub", old, mil.ints([1], "one")))
+        places, new = mil.op("Add", mil.op("Mul", places, two), mil.ints([1], "one")), mil.op("Mul", new, two)
+    return mil.op("Div", mil.op("Mul", places, old), new)
 
 
 def _scaled(mil: Mil, x: ir.Value, height: float, width: float) -> list[Size]:
@@ -154,13 +151,13 @@ def upsample_nearest_neighbor(
     mil: Mil, x: ir.Value, *, scale_factor_height: float = 1.0, scale_factor_width: float = 1.0
 ) -> ir.Value:
     """Resize, nearest; Gather where a factor is no integer."""
-    return _nearest(mil, x, _scaled(mil, x, scale_factor_height, scale_factor_width))
+    return _nearest(mil, x, _scaled(mil, x, scale_factor_height, scale_factor_width), False)
 
 
 @op("resize_nearest_neighbor")
 def resize_nearest_neighbor(mil: Mil, x: ir.Value, *, target_size_height: int, target_size_width: int) -> ir.Value:
-    """Resize, nearest; Gather where a size is no multiple."""
-    return _nearest(mil, x, [target_size_height, target_size_width])
+    """Resize, nearest; Gather, from the centers of pixels, where a size is no multiple."""
+    return _nearest(mil, x, [target_size_height, target_size_width], True)
 
 
 @op("upsample_bilinear")
@@ -205,7 +202,7 @@ def resize(
     interpolation_mode: str = "LINEAR",
     sampling_mode: str = "DEFAULT",
 ) -> ir.Value:
-    """Resize of one or two axes; the nearest pixel is rounded to, other than in resize_nearest_neighbor."""
+    """Resize of one or two axes; the nearest pixel on the default grid alone, from the centers of pixels."""
     mil.one_of(interpolation_mode, "LINEAR", "NEAREST_NEIGHBOR")
     mil.one_of(sampling_mode, *GRIDS)
     if resized_dims not in (1, 2):
@@ -228,4 +225,6 @@ def resize(
             sizes[axis] = mil.op("Where", mil.op("Equal", wanted, mil.ints([0], "zero")), own, wanted)
     if interpolation_mode == "LINEAR":
         return _linear(mil, x, sizes, sampling_mode)
-    return _nearest(mil, x, sizes, sampling_mode, 0.5)
+    if sampling_mode != "DEFAULT":
+        raise Refusal(f"what the nearest pixel is on the grid {sampling_mode} is not documented")
+    return _nearest(mil, x, sizes, True)
