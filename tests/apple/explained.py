@@ -27,6 +27,12 @@ EXPLAINED: tuple[Explained, ...] = (
     ),
     Explained(
         "torch",
+        r"",
+        r"name 'torchvision' is not defined",
+        "the case is about an operator of torchvision, which is not installed",
+    ),
+    Explained(
+        "torch",
         r"TestLSTMWithPackedSequence::test_lstm\[.*LSTM_batch_first=True",
         r"initial_h must have shape",
         "for a packed sequence PyTorch ignores batch_first, and coremltools does not: its program has an initial state "
