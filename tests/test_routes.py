@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import need, need_runtime
 
-need("keras", "tensorflow", "torch", "safetensors")
+need("keras", "tensorflow", "torch", "safetensors", "coremltools")
 for runtime in ("caffe", "cntk", "cntk-python"):
     need_runtime(runtime)
 
@@ -73,6 +73,8 @@ TARGETS: dict[str, Through] = {
     "caffe": through_runtime("caffe", "net.prototxt"),
     "cntk": through_runtime("cntk", "net.dnn"),
     "cntk code": through_runtime("cntk", "net.py", "cntk"),
+    "coreml": through_runtime("coremlread", "net.mlpackage"),
+    "coreml network": through_runtime("coremlread", "net.mlmodel"),
     "onnx": through_onnx,
     "torch": through_torch,
 }
@@ -81,7 +83,7 @@ REFUSED = {"torch": {"average pooling open sizes same": "SAME padding of a size 
 """Cases that a target refuses: name -> part of the message."""
 
 
-FIXED_SIZES = {"caffe", "cntk", "cntk code"}
+FIXED_SIZES = {"caffe", "cntk", "cntk code", "coreml", "coreml network"}
 """Targets that need all sizes but the batch to be known at conversion."""
 
 
