@@ -34,6 +34,7 @@ class Conversion:
         object: the live object, where no destination was given.
         report: the proof; None with `check=False`.
         warnings: what the user should know: changed layouts, approximations, ...
+        names: inputs, outputs and layers that the target calls otherwise, by their names in the source.
     """
 
     paths: list[Path]
@@ -41,6 +42,7 @@ class Conversion:
     object: Any = None
     report: Report | None = None
     warnings: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"wrote {path}" for path in self.paths] or [f"built {type(self.object).__name__}"]
@@ -59,6 +61,7 @@ class Conversion:
         return {
             "paths": [str(path) for path in self.paths],
             "warnings": self.warnings,
+            "names": self.names,
             "report": None if self.report is None else self.report.to_dict(),
             "model": self.model.to_dict(),
         }
@@ -157,7 +160,8 @@ def convert(
         if staged is None:
             result.object = writer(model, **writer_options)
         else:
-            result.warnings += _write(writer, model, staged.path, writer_options)
+            warnings, result.names = _write(writer, model, staged.path, writer_options)
+            result.warnings += warnings
         if check:
             from parity.check import check_conversion
 
@@ -205,7 +209,8 @@ def save(model: Model, dst: str | Path, *, to: str | None = None, **options: Any
     writer = writing.load("writer")
     _split_options(options, None, writer, None, writing)
     with Staged(dst) as staged:
-        model.warnings += [w for w in _write(writer, model, staged.path, options) if w not in model.warnings]
+        warnings, _ = _write(writer, model, staged.path, options)
+        model.warnings += [w for w in warnings if w not in model.warnings]
         return staged.publish()
 
 
@@ -262,13 +267,15 @@ def _read(
     return model
 
 
-def _write(writer: Callable[..., Any], model: Model, path: Path, options: Mapping[str, Any]) -> list[str]:
-    """Run a writer in its staging folder; returns its warnings."""
+def _write(
+    writer: Callable[..., Any], model: Model, path: Path, options: Mapping[str, Any]
+) -> tuple[list[str], dict[str, str]]:
+    """Run a writer in its staging folder; returns its warnings, and the names that it changed."""
     try:
         written = writer(model, path, **options)
     except OSError as error:
         raise HubError(f"cannot write {path.name}: {error.strerror or error}") from error
-    return list(getattr(written, "warnings", []))
+    return list(getattr(written, "warnings", [])), dict(getattr(written, "names", {}))
 
 
 def _split_options(

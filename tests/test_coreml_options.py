@@ -92,6 +92,7 @@ def test_names_are_kept_and_the_changed_ones_are_said(tmp_path: Path) -> None:
     result = hub.convert(model.ir, tmp_path / "net.mlpackage", source="onnx")
     assert "the input 'in put:0' is called 'in_put_0' in Core ML" in result.warnings
     assert "the output 'out:0' is called 'out_0' in Core ML" in result.warnings
+    assert result.names == {"in put:0": "in_put_0", "out:0": "out_0", "a/b": "a_b", "2nd": "out_0"}
     assert [op.outputs[0].name for op in operations(result.paths[0])] == ["a_b", "out_0"]
     report = hub.check(model, result.paths[0], layers=True)
     assert {row.name for row in report.rows if row.kind == "layer"} == {"a/b", "2nd"}

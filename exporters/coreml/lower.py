@@ -176,7 +176,7 @@ class Lowering(Emitter):
                 self._rename(var, plain(layer))
         held = {var.name: layer for layer, var in self._exits.items() if var.name != layer}
         within = [name for name in self.taken if name in self._exits and self._exits[name].name != name]
-        return {name: f"{self.layers.get(name, name)}/{name}" for name in within} | held
+        return {name: f"{self.layers.get(name, name)}/{name}" for name in sorted(within)} | held
 
 
 HIGH = frozenset({"Reshape", "Transpose", "DepthToSpace", "SpaceToDepth"})

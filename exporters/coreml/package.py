@@ -8,7 +8,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from hub.errors import HubError
+
 __all__ = ["write_model", "write_package"]
+
+LARGEST = (1 << 31) - 1
+"""Bytes of a message of Protocol Buffers."""
 
 AUTHOR = "com.apple.CoreML"
 SPECIFICATION = f"{AUTHOR}/model.mlmodel"
@@ -16,7 +21,13 @@ WEIGHTS = f"{AUTHOR}/weights"
 
 
 def write_model(dst: Path, specification: Any) -> None:
-    """A `.mlmodel`."""
+    """A `.mlmodel`.
+
+    Raises:
+        HubError: it is larger than its format can be.
+    """
+    if specification.ByteSize() >= LARGEST:
+        raise HubError("a neural network above 2 GB, which its format does not hold: write an .mlpackage")
     dst.write_bytes(specification.SerializeToString(deterministic=True))
 
 

@@ -121,6 +121,11 @@ class Ports:
         self.outputs = {called or n if n == fitting[0] else n: value for n, value in self.outputs.items()}
         return fitting[0]
 
+    def changed(self) -> dict[str, str]:
+        """The names of inputs and outputs that Core ML has otherwise, by those of ONNX."""
+        both = {**self.inputs, **self.outputs}
+        return {str(value.name): name for name, value in both.items() if name != value.name}
+
     def said(self) -> list[str]:
         """What the user should know: names and types that are others than in ONNX."""
         notes = []

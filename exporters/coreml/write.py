@@ -123,6 +123,7 @@ def write(
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:
             notes += audit(copied, {*keep_float32, *(chosen.layers_kept if chosen is not None else ())}, sizes.ranges)
+        names = ports.changed() | {layer: n for n, layer in built.held.items() if not layer.endswith(f"/{n}")}
         record = ports.interface() | {"layers": {name: {"holds": layer} for name, layer in built.held.items()}}
         record |= {} if before else {"before": False}  # what goes into a Softmax has other masks
         record |= {"precision": compress or {"fp32": "float32", "fp16": "float16"}[precision]}
@@ -130,7 +131,7 @@ def write(
         if not program:
             _describe(specification, about, feature_descriptions, record)
             write_model(dst, specification)
-            return Written([dst], notes)
+            return Written([dst], notes, names)
         weights: Path = Path(folder)
         held: Any = None
         if compress:
@@ -141,7 +142,7 @@ def write(
         _describe(specification, about, feature_descriptions, record)
         write_package(dst, specification, weights)
         del held
-    return Written([dst], notes)
+    return Written([dst], notes, names)
 
 
 @dataclass

@@ -248,6 +248,8 @@ def gru(
     def run(i: int, way: str, h: Var) -> Any:
         if linear_before_reset and emit.version < 9:
             return _steps(layer, i, way, h, names[i], _gru_step)
+        if layer.batch != 1:
+            emit.note("Core ML's GRU is said to be wrong for batches above 1, in a comment of Apple's own tests")
         y, last = own(i, way, h)
         return _turned(emit, y, way), last
 
