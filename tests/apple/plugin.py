@@ -7,6 +7,7 @@ HUB_APPLE_SELECT is the file with the selection, as JSON: "ids", "sample", "seed
 from __future__ import annotations
 
 import collections
+import gc
 import functools
 import json
 import logging
@@ -108,6 +109,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if select.get("sample"):
         items[:] = _sample(items, select["sample"], str(select["seed"]))
     _write({"collected": total, "selected": [_id(item.nodeid) for item in items]})
+    gc.collect()
+    gc.freeze()  # every conversion of coremltools collects garbage, among all cases and frameworks there are
 
 
 def _sample(items: list[pytest.Item], count: int, seed: str) -> list[pytest.Item]:
