@@ -39,6 +39,9 @@ class Library:
         self._replaced: list[tuple[Any, str, Any]] = [(module, name, _plainly) for module, name in bars]
         # A search of all weights, with indices of each number, for what `precision.Chosen` has looked for already.
         self._replaced.append((FP16ComputePrecision, "fp16_overflow", staticmethod(_chosen_already)))
+        # Before and after each pass, the whole program is looked through and, for a log that nobody sees, written out.
+        self._replaced += [(Program, "validate", _later), (Program, "__str__", object.__repr__)]
+        self.validate: Any = Program.validate
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -56,6 +59,10 @@ class Library:
 def _plainly(items: Iterable[Any], *_: Any, **__: Any) -> Iterable[Any]:
     """In place of a bar of progress."""
     return items
+
+
+def _later(*_: Any, **__: Any) -> None:
+    """In place of looking for faults in a program: `Library.validate` does it once, at the end."""
 
 
 def _chosen_already(_: Any) -> bool:

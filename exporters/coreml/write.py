@@ -206,7 +206,7 @@ def _specify(
         library.passes.apply_pipeline(built.program, pipeline)
         if chosen is not None:
             _keep_names(built.program)
-        specification, _ = library.converter.mil_convert_to_proto(
+        specification, written = library.converter.mil_convert_to_proto(
             built.program,
             "milinternal",
             "mlprogram" if program else "neuralnetwork",
@@ -216,6 +216,7 @@ def _specify(
             specification_version=version,
             classifier_config=classifier,
         )
+        library.validate(written)
     except (ValueError, TypeError, NotImplementedError, AssertionError, KeyError, RuntimeError) as error:
         text = " ".join(str(error).split())[:400]
         what = "an ML Program" if program else "a neural network"
