@@ -36,7 +36,7 @@ apple: .venv/installed .suites/installed
 	.venv/bin/python -m tests.apple --suite nn
 	.venv/bin/python -m tests.apple --suite torch --sample 1500 --seed 5 --write docs/coreml-apple.md
 
-bench: .venv/installed
+bench: .venv/installed .suites/installed
 	.venv/bin/python -m benchmarks --write docs/benchmarks.md
 
 .demo/installed: pyproject.toml constraints.txt Makefile
@@ -53,10 +53,11 @@ bench: .venv/installed
 	@.venv/bin/pip install $(PIP_FLAGS) --no-deps -r tests/requirements.txt
 	@touch $@
 
-# What the test suites of coremltools import: its PyTorch frontend needs NumPy below 2.4.
+# What the test suites of coremltools import, whose PyTorch frontend needs NumPy below 2.4; a peer of the benchmarks.
 .suites/installed: .venv/installed Makefile
 	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/numpy "numpy<2.4"
 	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/packages "pillow>=11" pandas python-dateutil
+	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/onnx2torch onnx2torch==1.5.15
 	@touch $@
 
 # Where a runtime cannot be installed, its tests are skipped, but in CI.

@@ -1,4 +1,4 @@
-"""python -m benchmarks [--write FILE] [--only keras|files|large]: the tables of docs/benchmarks.md."""
+"""python -m benchmarks [--write FILE] [--only keras|files|coreml|large]: the tables of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import keras_to_files, keras_to_onnx, large_onnx
+from benchmarks import keras_to_files, keras_to_onnx, large_onnx, onnx_to_coreml
 
 PARTS = {
     "keras": (
@@ -26,6 +26,21 @@ PARTS = {
         "Measured as above.",
         keras_to_files.run,
     ),
+    "coreml": (
+        "ONNX files to Core ML",
+        '`hub.convert(src, dst, batch=1, check=False)` to an `.mlpackage` for iOS16, with `precision="fp16"` where it '
+        "says so, against onnx2torch 1.5.15, `torch.jit.trace` and `coremltools.convert` of the same precision.\n"
+        "hub: the median of three runs; the peer: of two, in turns. Measured as above; user is the user time alone.\n"
+        "ResNet50 and MobileNetV2 come from `keras.applications`; the ViT has 12 blocks of width 384, patches of 16 x "
+        "16 pixels and images of 224 x 224.\n"
+        "The peer gets an empty torchvision, which onnx2torch imports and does not use here, and NumPy below 2.4, "
+        "which coremltools' PyTorch frontend needs. It runs as if TensorFlow and scikit-learn were not installed: "
+        "coremltools would import them, hub keeps it from that by itself; one row shows it with them.\n"
+        "In half precision hub also runs the network twice, to say what that does to it; the peer does not.\n"
+        "Last, every file was read by hub's own reader and run by ONNX Runtime against the source: the largest "
+        "difference of the output before its softmax, by its spread. Nothing was executed by Core ML.",
+        onnx_to_coreml.run,
+    ),
     "large": (
         "A model over 2 GB",
         "Matrix multiplications with 4096 x 4096 weights in external data, opset 13 to the canonical opset and back "
@@ -41,7 +56,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument("--only", choices=PARTS)
     arguments = parser.parse_args()
-    packages = ("onnx-ir", "onnx", "keras", "tensorflow-cpu", "tf2onnx")
+    packages = ("onnx-ir", "onnx", "keras", "tensorflow-cpu", "tf2onnx", "coremltools", "torch")
     lines = [
         "# Benchmarks",
         "",

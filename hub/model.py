@@ -160,11 +160,13 @@ def _info(value: ir.Value) -> TensorInfo:
     return TensorInfo(value.name or "", dtype, shape, value.metadata_props.get(LAYOUT))
 
 
-def session(model: ir.Model, *, optimize: bool = False, taps: Sequence[str] = ()) -> Any:
+def session(
+    model: ir.Model, *, optimize: bool = False, taps: Sequence[str] = (), external_data: bool | None = None
+) -> Any:
     """An ONNX Runtime session of a model; `taps` are values that become outputs as well.
 
-    The file is written to a temporary folder and memory-mapped by the runtime, so that a model over
-    2 GB is an ordinary model.
+    The file is written to a temporary folder, its weights beside it where it has to be (or `external_data` is True),
+    and those are memory-mapped by the runtime, so that a model over 2 GB is an ordinary model.
 
     Raises:
         HubError: ONNX Runtime refuses the model.
@@ -175,6 +177,7 @@ def session(model: ir.Model, *, optimize: bool = False, taps: Sequence[str] = ()
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it burns what others could use
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     outputs = list(model.graph.outputs)
@@ -186,7 +189,7 @@ def session(model: ir.Model, *, optimize: bool = False, taps: Sequence[str] = ()
             model.graph.outputs.extend(
                 values[tap] for tap in dict.fromkeys(taps) if tap in values and tap not in present
             )
-            onnxfile.save(lower(model, compatible(model)), path)
+            onnxfile.save(lower(model, compatible(model)), path, external_data=external_data)
         finally:
             model.graph.outputs[:] = outputs
         try:

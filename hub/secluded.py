@@ -1,8 +1,8 @@
 """A package imported as if others were not installed that it would import, and out of sight afterwards.
 
-`import coremltools` imports PyTorch, TensorFlow and scikit-learn where they are there, only to see whether they are:
-that takes seconds. Imported here it does not see them; and since it is put out of sight after use, a user who imports
-coremltools later gets all of it.
+`import coremltools` imports PyTorch, TensorFlow, SciPy and scikit-learn where they are there, only to see whether they
+are: that takes seconds. Imported here it does not see them; and since it is put out of sight after use, a user who
+imports coremltools later gets all of it.
 """
 
 from __future__ import annotations
@@ -62,4 +62,4 @@ class Secluded:
         return {name: sys.modules.pop(name) for name in names}
 
 
-COREMLTOOLS = Secluded("coremltools", ("torch", "tensorflow", "sklearn", "xgboost", "libsvm"))
+COREMLTOOLS = Secluded("coremltools", ("torch", "tensorflow", "sklearn", "scipy", "xgboost", "libsvm"))

@@ -61,7 +61,8 @@ def _inputs(model: ir.Model, ranges: Mapping[str, tuple[int, int]]) -> dict[str,
 def _run(model: ir.Model, feeds: Mapping[str, Any], taps: Collection[str]) -> dict[str, Any]:
     names = list(taps) or [value.name or "" for value in model.graph.outputs]
     try:
-        return dict(zip(names, session(model, optimize=False, taps=names).run(names, dict(feeds)), strict=True))
+        opened = session(model, optimize=False, taps=names, external_data=True)
+        return dict(zip(names, opened.run(names, dict(feeds)), strict=True))
     except HubError:
         raise
     except Exception as error:  # its exceptions derive from Exception, one class a status

@@ -20,6 +20,7 @@ class Library:
         from coremltools.converters.mil.backend.nn import op_mapping
         from coremltools.converters.mil.mil import Function, Program, types
         from coremltools.converters.mil.mil.passes import pass_pipeline
+        from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
         from coremltools.converters.mil.mil.passes.graph_pass import PassOption
         from coremltools.optimize.coreml import _post_training_quantization as quantization
         from coremltools.optimize.coreml import _quantization_passes as passes
@@ -34,24 +35,39 @@ class Library:
         self.option: Any = PassOption
         self.passes: Any = pass_pipeline.PassPipelineManager
         self.pipeline: Any = pass_pipeline.PassPipeline
-        self._bars = ((pass_pipeline, "tqdm"), (op_mapping, "_tqdm"), (quantization, "tqdm"), (passes, "tqdm"))
+        bars = ((pass_pipeline, "tqdm"), (op_mapping, "_tqdm"), (quantization, "tqdm"), (passes, "tqdm"))
+        self._replaced: list[tuple[Any, str, Any]] = [(module, name, _plainly) for module, name in bars]
+        # A search of all weights, with indices of each number, for what `precision.Chosen` has looked for already.
+        self._replaced.append((FP16ComputePrecision, "fp16_overflow", staticmethod(_chosen_already)))
+        # Before and after each pass, the whole program is looked through and, for a log that nobody sees, written out.
+        self._replaced += [(Program, "validate", _later), (Program, "__str__", object.__repr__)]
+        self.validate: Any = Program.validate
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Without bars of progress."""
-        before = [getattr(module, name) for module, name in self._bars]
-        for module, name in self._bars:
-            setattr(module, name, _plainly)
+        """Without bars of progress, and without what the exporter does itself."""
+        before = [vars(owner)[name] for owner, name, _ in self._replaced]
+        for owner, name, ours in self._replaced:
+            setattr(owner, name, ours)
         try:
             yield
         finally:
-            for (module, name), bar in zip(self._bars, before, strict=True):
-                setattr(module, name, bar)
+            for (owner, name, _), theirs in zip(self._replaced, before, strict=True):
+                setattr(owner, name, theirs)
 
 
 def _plainly(items: Iterable[Any], *_: Any, **__: Any) -> Iterable[Any]:
     """In place of a bar of progress."""
     return items
+
+
+def _later(*_: Any, **__: Any) -> None:
+    """In place of looking for faults in a program: `Library.validate` does it once, at the end."""
+
+
+def _chosen_already(_: Any) -> bool:
+    """In place of whether an operation has a constant beyond float16."""
+    return False
 
 
 _library: Library | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -88,10 +89,11 @@ def _beyond(op: Any) -> str:
 
 
 def _fault(value: Array) -> str:
-    size = np.abs(value[np.isfinite(value)])
-    if not size.size:
+    if not value.size:
         return ""
-    largest = float(size.max())
+    largest = max(-float(value.min()), float(value.max()))  # of a weight, without a copy of it
+    if not math.isfinite(largest):
+        largest = float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
     if largest > HALF_MAX:
         return f"a constant of {largest:.3g} is beyond float16"
     if 0 < largest < HALF_MIN * 4 or (value.size == 1 and 0 < largest < 2.0**-14):

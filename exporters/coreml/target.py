@@ -25,6 +25,7 @@ PASSES = (
     "common::fuse_layernorm_or_instancenorm",
     "common::fuse_conv_batchnorm",  # as Core ML's own converters do
     "common::fuse_conv_bias",
+    "common::dead_code_elimination",  # of the weights that were folded, before half precision makes others
     "common::merge_consecutive_reshapes",
     "common::merge_consecutive_transposes",
     "common::fuse_transpose_matmul",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,9 @@ def write(
             found = ports.classify(len(labels), PROBABILITIES if program else "")
             classifier = library.ct.ClassifierConfig(list(labels), predicted_probabilities_output=found)
         specification = _specify(library, built, ports, target.value, program, chosen, classifier, Path(folder))
+        built.program = None  # which holds all weights, and is written
+        if half:
+            gc.collect()  # its operations hold each other, and what follows needs memory of its own
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:
             notes += audit(copied, {*keep_float32, *(chosen.layers_kept if chosen is not None else ())}, sizes.ranges)
@@ -203,7 +207,7 @@ def _specify(
         library.passes.apply_pipeline(built.program, pipeline)
         if chosen is not None:
             _keep_names(built.program)
-        specification, _ = library.converter.mil_convert_to_proto(
+        specification, written = library.converter.mil_convert_to_proto(
             built.program,
             "milinternal",
             "mlprogram" if program else "neuralnetwork",
@@ -213,6 +217,7 @@ def _specify(
             specification_version=version,
             classifier_config=classifier,
         )
+        library.validate(written)
     except (ValueError, TypeError, NotImplementedError, AssertionError, KeyError, RuntimeError) as error:
         text = " ".join(str(error).split())[:400]
         what = "an ML Program" if program else "a neural network"
