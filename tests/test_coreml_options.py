@@ -80,6 +80,23 @@ hub.save(classifier(), {str(tmp_path / "again.mlpackage")!r})
     assert done.stdout.split("\n")[:2] == ["[]", "True"]
 
 
+def test_the_users_coremltools_chooses_for_itself(tmp_path: Path) -> None:
+    """What stays in float32 in one conversion is forgotten after it, also where coremltools was there before."""
+    command = f"""
+import sys; sys.path[:0] = ["tests"]
+import coremltools
+from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+from coreml_nets import classifier
+import hub
+hub.save(classifier(), {str(tmp_path / "net.mlpackage")!r}, precision="fp16", keep_float32=["dense"])
+print(PASS_REGISTRY["common::add_fp16_cast"].op_selector)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", command], check=True, cwd=Path(__file__).parent.parent, capture_output=True, text=True
+    )
+    assert done.stdout.split("\n")[0] == "None"
+
+
 def test_names_are_kept_and_the_changed_ones_are_said(tmp_path: Path) -> None:
     graph = GraphBuilder("net")
     x = graph.input("in put:0", ir.DataType.FLOAT, ["N", 3])

@@ -19,7 +19,7 @@ class Library:
         from coremltools.converters.mil import Builder, converter, input_types
         from coremltools.converters.mil.backend.nn import op_mapping
         from coremltools.converters.mil.mil import Function, Program, types
-        from coremltools.converters.mil.mil.passes import pass_pipeline
+        from coremltools.converters.mil.mil.passes import pass_pipeline, pass_registry
         from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
         from coremltools.converters.mil.mil.passes.graph_pass import PassOption
         from coremltools.optimize.coreml import _post_training_quantization as quantization
@@ -41,6 +41,8 @@ class Library:
         self._replaced.append((FP16ComputePrecision, "fp16_overflow", staticmethod(_chosen_already)))
         # Before and after each pass, the whole program is looked through and, for a log that nobody sees, written out.
         self._replaced += [(Program, "validate", _later), (Program, "__str__", object.__repr__)]
+        # What is chosen for half precision stays in the pass, of which there is one, the user's too.
+        self._replaced.append((pass_registry.PASS_REGISTRY["common::add_fp16_cast"], "op_selector", None))
         self.validate: Any = Program.validate
 
     @contextmanager
