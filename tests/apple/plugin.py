@@ -7,8 +7,8 @@ HUB_APPLE_SELECT is the file with the selection, as JSON: "ids", "sample", "seed
 from __future__ import annotations
 
 import collections
-import gc
 import functools
+import gc
 import json
 import logging
 import os
