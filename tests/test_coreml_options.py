@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +214,38 @@ def test_a_classifier_has_labels(name: str, tmp_path: Path) -> None:
     read = hub.load(result.paths[0])
     assert json.loads(read.ir.metadata_props["hub.coreml.labels"]) == ["cat", "dog", "bird", "ünï"]
     assert any("classifier" in warning for warning in read.warnings)
+
+
+def test_names_that_coremltools_would_give_itself(tmp_path: Path) -> None:
+    graph = GraphBuilder("net")
+    x = graph.input("x", ir.DataType.BOOL, [4])
+    equal = graph.op("Equal", x, graph.input("w", ir.DataType.BOOL, [4]), name="cast_1")
+    graph.output(equal, "cast_2")
+    path = package(Model(graph.model()), tmp_path)
+    given = np.array([True, False, True, False])
+    np.testing.assert_array_equal(run(path, x=given, w=given[::-1])["cast_2"], given == given[::-1])
+
+
+# -- the process ---------------------------------------------------------------------------------------------------
+
+
+def test_threads_wait_for_each_other(tmp_path: Path) -> None:
+    def convert(number: int) -> dict[str, bytes]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return tree(package(classifier(), folder, precision="fp16" if number % 2 else "fp32"))
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(convert, range(8)))
+    assert all(made[i] == made[i % 2] for i in range(8))
+    assert logging.root.manager.disable == 0
+
+
+def test_compression_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    package(classifier(), tmp_path, compress="int8")
+    assert not list((tmp_path / "temporary").glob("hub-*"))
 
 
 # -- precision -----------------------------------------------------------------------------------------------------

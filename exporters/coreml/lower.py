@@ -13,7 +13,7 @@ from exporters.coreml.ops import OPS
 from hub.canonical import layer_of
 from hub.errors import Refusal
 
-__all__ = ["Lowering"]
+__all__ = ["BUILDER_ERRORS", "Lowering"]
 
 MOVES = frozenset(
     """Identity Reshape Flatten Squeeze Unsqueeze Expand Tile Transpose Concat Split Slice Gather GatherElements

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from exporters.coreml.audit import audit
 from exporters.coreml.compress import COMPRESSIONS, compressed, need_version
 from exporters.coreml.labels import labels_of
 from exporters.coreml.library import Library, coremltools
-from exporters.coreml.lower import Lowering
+from exporters.coreml.lower import BUILDER_ERRORS, Lowering
 from exporters.coreml.package import write_model, write_package
 from exporters.coreml.ports import Ports, image_of
 from exporters.coreml.precision import Chosen, clamp_masks
@@ -119,7 +119,9 @@ def write(
         if labels is not None:
             found = ports.classify(len(labels), PROBABILITIES if program else "")
             classifier = library.ct.ClassifierConfig(list(labels), predicted_probabilities_output=found)
-        specification = _specify(library, built, ports, target.value, program, chosen, classifier, Path(folder))
+        weights = Path(folder, "weights")
+        weights.mkdir()
+        specification = _specify(library, built, ports, target.value, program, chosen, classifier, weights)
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:
             notes += audit(copied, {*keep_float32, *(chosen.layers_kept if chosen is not None else ())}, sizes.ranges)
@@ -132,10 +134,9 @@ def write(
             _describe(specification, about, feature_descriptions, record)
             write_model(dst, specification)
             return Written([dst], notes, names)
-        weights: Path = Path(folder)
         held: Any = None
         if compress:
-            plain = Path(folder).with_name(Path(folder).name + ".mlpackage")
+            plain = Path(folder, "plain.mlpackage")
             write_package(plain, specification, weights)
             specification, weights, held = compressed(library, plain, compress)
             notes.append(f"weights are {COMPRESSIONS[compress][1]}")
@@ -179,8 +180,17 @@ def _build(library: Library, model: ir.Model, ports: Ports, target: Any, program
         outputs = ports.leave(emitter.run())
         held = emitter.finish(outputs)
         function.set_outputs(list(outputs.values()))
+    _count_on(library.builder.name_count, emitter.taken)
     prog.add_function("main", function)
     return Built(prog, emitter.layers, emitter.types, emitter.said(), held)
+
+
+def _count_on(counts: dict[str, int], names: Iterable[str]) -> None:
+    """What coremltools names by itself, such as cast_1, gets numbers beyond those in use."""
+    for name in names:
+        kind, _, number = name.rpartition("_")
+        if number.isdecimal() and len(number) < 10:
+            counts[kind] = max(counts[kind], int(number) + 1)
 
 
 def _specify(
@@ -213,7 +223,7 @@ def _specify(
             specification_version=version,
             classifier_config=classifier,
         )
-    except (ValueError, TypeError, NotImplementedError, AssertionError, KeyError, RuntimeError) as error:
+    except BUILDER_ERRORS as error:
         text = " ".join(str(error).split())[:400]
         what = "an ML Program" if program else "a neural network"
         raise HubError(f"coremltools cannot write this model as {what}: {type(error).__name__}: {text}") from error
