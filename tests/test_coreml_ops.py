@@ -53,7 +53,7 @@ def test_random_graphs_are_right_or_refused(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("turned", [False, True], ids=["data first", "constant first"])
 @pytest.mark.parametrize("op", ["Add", "Sub"])
-@pytest.mark.parametrize("width, shape", [(1, ()), (1, (1, 1, 1)), (4, (4,)), (4, (1, 1, 4))], ids=str)
+@pytest.mark.parametrize(("width", "shape"), [(1, ()), (1, (1, 1, 1)), (4, (4,)), (4, (1, 1, 4))], ids=str)
 def test_a_sum_that_coremltools_may_take_for_a_bias(
     width: int, shape: tuple[int, ...], op: str, turned: bool, kind: str, tmp_path: Path
 ) -> None:
@@ -85,7 +85,9 @@ def test_a_constant_taken_from_a_convolution_stays_what_it_is(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("size, kernel, stride, pads", [(11, 1, 3, [0, 0]), (9, 2, 4, [0, 1]), (11, 2, 4, [0, 0])])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"), [(11, 1, 3, [0, 0]), (9, 2, 4, [0, 1]), (11, 2, 4, [0, 0])]
+)
 def test_a_window_that_begins_behind_the_input_is_none(
     size: int, kernel: int, stride: int, pads: list[int], dilation: int, kind: str, tmp_path: Path
 ) -> None:

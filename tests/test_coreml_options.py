@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -224,6 +226,59 @@ def test_names_that_coremltools_would_give_itself(tmp_path: Path) -> None:
     path = package(Model(graph.model()), tmp_path)
     given = np.array([True, False, True, False])
     np.testing.assert_array_equal(run(path, x=given, w=given[::-1])["cast_2"], given == given[::-1])
+
+
+def two(dtype: ir.DataType = ir.DataType.FLOAT) -> Model:
+    return network(lambda g, xs: g.op("Add", *xs), ["N", 3], ["N", 3], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (two(), {"batch": [1, 3]}, "x0, x1 have lists of shapes: before iOS18 one input has"),
+        (two(ir.DataType.FLOAT16), {"batch": 1, "minimum_deployment_target": "iOS15"}, "'x0' is float16, which needs"),
+        (classifier(), {"image_input": True, "scale": 0}, "the scale not 0"),
+        (classifier(), {"image_input": True, "bias": float("nan")}, "finite numbers"),
+        (classifier(), {"minimum_deployment_target": "__class__"}, "minimum_deployment_target='__class__'"),
+    ],
+    ids=lambda value: "" if isinstance(value, Model) else str(value),
+)
+def test_what_core_ml_would_not_load_is_refused(
+    model: Model, options: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(hub.UsageError, match=re.escape(reason)):
+        package(model, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_of_shapes_of_two_inputs(tmp_path: Path) -> None:
+    path = package(two(), tmp_path, batch=[1, 3], minimum_deployment_target="iOS18")
+    assert run(path, x0=np.ones((3, 3), np.float32), x1=np.ones((3, 3), np.float32))["y0"].shape == (3, 3)
+
+
+@pytest.mark.parametrize("name", ["net.mlpackage", "net.mlmodel"])
+@pytest.mark.parametrize("called", ["classLabel", "probs"])
+def test_a_classifiers_own_names(called: str, name: str, tmp_path: Path) -> None:
+    graph = GraphBuilder("net")
+    x = graph.input("classLabel" if called == "probs" else "x", ir.DataType.FLOAT, [1, 2])
+    graph.output(graph.op("Softmax", x, axis=-1), called)
+    with pytest.raises(hub.UsageError, match="has a 'classLabel' of its own"):
+        hub.save(Model(graph.model()), tmp_path / name, class_labels=["cat", "dog"])
+
+
+def test_the_old_package_stays_where_the_new_one_cannot_be_put(tmp_path: Path, monkeypatch: Any) -> None:
+    path = package(classifier(), tmp_path)
+    before, replace = tree(path), os.replace
+
+    def failing(source: Any, target: Any) -> None:
+        if Path(target) == path and not Path(source).name.endswith(".old"):
+            raise OSError("the disk is full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises((OSError, hub.errors.HubError), match="the disk is full"):
+        package(classifier(), tmp_path, precision="fp16")
+    assert tree(path) == before
 
 
 # -- the process ---------------------------------------------------------------------------------------------------

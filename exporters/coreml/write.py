@@ -18,7 +18,7 @@ from exporters.coreml.labels import labels_of
 from exporters.coreml.library import Library, coremltools
 from exporters.coreml.lower import BUILDER_ERRORS, Lowering
 from exporters.coreml.package import write_model, write_package
-from exporters.coreml.ports import Ports, image_of
+from exporters.coreml.ports import CLASS, Ports, image_of
 from exporters.coreml.precision import Chosen, clamp_masks
 from exporters.coreml.shapes import decide
 from exporters.coreml.target import HALF, PASSES, PROGRAM_ONLY, legalize
@@ -33,7 +33,6 @@ __all__ = ["write"]
 HALF_NAME = "_cast_fp16"
 """What coremltools puts behind the names of what computes in half precision."""
 
-CLASS = "classLabel"
 PROBABILITIES = "classLabel_probs"
 """What coremltools calls the probabilities of a classifier that is an ML Program."""
 
@@ -112,6 +111,7 @@ def write(
                 [f"masks of very negative numbers are -30000 here, first in layer {clamped[0]!r}"] if clamped else []
             )
         built = _build(library, copied, ports, target, program)
+        ports.check(target.value)
         chosen = Chosen(keep_float32, built.layers, built.types) if half else None
         if chosen is not None:
             chosen.check(built.program)
@@ -161,7 +161,7 @@ class Built:
 def _target(library: Library, name: str | None, program: bool) -> Any:
     """The deployment target called so."""
     usual = "iOS16" if program else "iOS13"
-    found = getattr(library.ct.target, name or usual, None)
+    found = library.ct.target.__members__.get(name or usual)
     if found is None:
         raise UsageError(
             f"minimum_deployment_target={name!r}; it is iOS15, iOS16, ... or macOS12, ... as in coremltools"
