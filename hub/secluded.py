@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from types import ModuleType
 
 __all__ = ["COREMLTOOLS", "Secluded"]
@@ -24,18 +25,20 @@ class Secluded:
         self.root = root
         self.unseen = tuple(unseen)
         self._ours: dict[str, ModuleType] = {}
+        self._one = RLock()
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Inside of this, importing the package gives it; what it logs or warns is not shown."""
-        level = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
-        try:
-            with warnings.catch_warnings(), self._visible():
-                warnings.simplefilter("ignore")
-                yield
-        finally:
-            logging.disable(level)
+        """Inside of this, importing the package gives it; what it logs or warns is not shown. One thread at a time."""
+        with self._one:
+            level = logging.root.manager.disable
+            logging.disable(logging.CRITICAL)
+            try:
+                with warnings.catch_warnings(), self._visible():
+                    warnings.simplefilter("ignore")
+                    yield
+            finally:
+                logging.disable(level)
 
     @contextmanager
     def _visible(self) -> Iterator[None]:

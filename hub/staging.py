@@ -58,6 +58,13 @@ class Staged:
         # The main file comes last, so that whoever waits for it finds the others in place.
         for path, target in reversed(list(zip(written, targets, strict=True))):
             if target.is_dir() and not target.is_symlink():  # no other way to put something in its place
-                os.replace(target, self.folder / f".{target.name}.old")
+                before = self.folder / f".{target.name}.old"
+                os.replace(target, before)
+                try:
+                    os.replace(path, target)
+                except OSError:
+                    os.replace(before, target)
+                    raise
+                continue
             os.replace(path, target)
         return targets

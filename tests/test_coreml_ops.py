@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import need
 from op_cases import CASES, SEEDS, drawn
-from out_nets import agrees, saved
+from out_nets import agrees, network, saved
 from out_random import judged
 
 import hub
+from hub.builder import GraphBuilder
 
 need("coremltools")
 
@@ -46,3 +48,65 @@ def test_a_random_case(name: str, seed: int, tmp_path: Path) -> None:
 def test_random_graphs_are_right_or_refused(seed: int, tmp_path: Path) -> None:
     outcome = judged(seed, tmp_path, layers=True, target="coremlread")
     assert not outcome.wrong
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("turned", [False, True], ids=["data first", "constant first"])
+@pytest.mark.parametrize("op", ["Add", "Sub"])
+@pytest.mark.parametrize(("width", "shape"), [(1, ()), (1, (1, 1, 1)), (4, (4,)), (4, (1, 1, 4))], ids=str)
+def test_a_sum_that_coremltools_may_take_for_a_bias(
+    width: int, shape: tuple[int, ...], op: str, turned: bool, kind: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    weights, number = rng.normal(size=(5, width)).astype(np.float32), np.asarray(rng.normal(size=shape), np.float32)
+
+    def build(g: GraphBuilder, xs: Any) -> Any:
+        product, added = g.op("MatMul", xs[0], g.constant(weights, "w")), g.constant(number, "c")
+        return g.op(op, *((added, product) if turned else (product, added)))
+
+    agrees(network(build, [3, 5]), tmp_path, rng.normal(size=(3, 5)).astype(np.float32), target=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(), (1,), (4, 1, 1), (1, 1, 4, 1, 1)], ids=str)
+def test_a_constant_taken_from_a_convolution_stays_what_it_is(
+    shape: tuple[int, ...], kind: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    weights, number = rng.normal(size=(4, 4, 3, 3)).astype(np.float32), np.asarray(rng.normal(size=shape), np.float32)
+
+    def build(g: GraphBuilder, xs: Any) -> Any:
+        taken = g.constant(number, "c")
+        less = g.op("Sub", g.op("Conv", xs[0], g.constant(weights, "w"), pads=[1] * 4), taken)
+        return g.op("Mul", less, g.op("Add", xs[0], taken))
+
+    agrees(network(build, [2, 4, 6, 6]), tmp_path, rng.normal(size=(2, 4, 6, 6)).astype(np.float32), target=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"), [(11, 1, 3, [0, 0]), (9, 2, 4, [0, 1]), (11, 2, 4, [0, 0])]
+)
+def test_a_window_that_begins_behind_the_input_is_none(
+    size: int, kernel: int, stride: int, pads: list[int], dilation: int, kind: str, tmp_path: Path
+) -> None:
+    form = {"kernel_shape": [kernel], "strides": [stride], "pads": pads, "dilations": [dilation], "ceil_mode": 1}
+    model = network(lambda g, xs: g.op("MaxPool", xs[0], **form), [1, 2, size])
+    agrees(model, tmp_path, np.random.default_rng(0).normal(size=(1, 2, size)).astype(np.float32), target=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_slice_of_few_axes(kind: str, tmp_path: Path) -> None:
+    def build(g: GraphBuilder, xs: Any) -> Any:
+        return g.op("Slice", xs[0], g.ints([1], "s"), g.ints([4], "e"), g.ints([1], "a"))
+
+    agrees(network(build, [2, 5]), tmp_path, np.arange(10, dtype=np.float32).reshape(2, 5), target=kind)
+
+
+def test_indices_from_the_end_of_an_open_size(tmp_path: Path) -> None:
+    def build(g: GraphBuilder, xs: Any) -> Any:
+        return g.op("Gather", xs[0], g.op("Neg", g.op("ArgMax", xs[0], axis=1, keepdims=0)), axis=0)
+
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    agrees(network(build, ["N", 4]), tmp_path, x, target="coremlread")

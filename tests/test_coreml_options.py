@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +175,7 @@ def test_a_size_that_nobody_bounds_is_refused(tmp_path: Path) -> None:
         ({"shapes": {"image": [(4, 2), 3, 6, 8]}}, "no range of sizes"),
         ({"shapes": {"image": ["N", 3, 6, 8]}}, "'N' is no size"),
         ({"batch": 0}, "0 is no size"),
+        ({"shapes": {"image": 5}}, "a list of sizes"),
         ({"precision": "fp8"}, "precision='fp8'"),
         ({"keep_float32": ["dense"]}, "keep_float32"),
         ({"precision": "fp16", "keep_float32": ["dens"]}, "'dens' is neither a layer nor an operator"),
@@ -228,6 +234,91 @@ def test_a_classifier_has_labels(name: str, tmp_path: Path) -> None:
     read = hub.load(result.paths[0])
     assert json.loads(read.ir.metadata_props["hub.coreml.labels"]) == ["cat", "dog", "bird", "ünï"]
     assert any("classifier" in warning for warning in read.warnings)
+
+
+def test_names_that_coremltools_would_give_itself(tmp_path: Path) -> None:
+    graph = GraphBuilder("net")
+    x = graph.input("x", ir.DataType.BOOL, [4])
+    equal = graph.op("Equal", x, graph.input("w", ir.DataType.BOOL, [4]), name="cast_1")
+    graph.output(equal, "cast_2")
+    path = package(Model(graph.model()), tmp_path)
+    given = np.array([True, False, True, False])
+    np.testing.assert_array_equal(run(path, x=given, w=given[::-1])["cast_2"], given == given[::-1])
+
+
+def two(dtype: ir.DataType = ir.DataType.FLOAT) -> Model:
+    return network(lambda g, xs: g.op("Add", *xs), ["N", 3], ["N", 3], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (two(), {"batch": [1, 3]}, "x0, x1 have lists of shapes: before iOS18 one input has"),
+        (two(ir.DataType.FLOAT16), {"batch": 1, "minimum_deployment_target": "iOS15"}, "'x0' is float16, which needs"),
+        (classifier(), {"image_input": True, "scale": 0}, "the scale not 0"),
+        (classifier(), {"image_input": True, "bias": float("nan")}, "finite numbers"),
+        (classifier(), {"minimum_deployment_target": "__class__"}, "minimum_deployment_target='__class__'"),
+    ],
+    ids=lambda value: "" if isinstance(value, Model) else str(value),
+)
+def test_what_core_ml_would_not_load_is_refused(
+    model: Model, options: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(hub.UsageError, match=re.escape(reason)):
+        package(model, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_of_shapes_of_two_inputs(tmp_path: Path) -> None:
+    path = package(two(), tmp_path, batch=[1, 3], minimum_deployment_target="iOS18")
+    assert run(path, x0=np.ones((3, 3), np.float32), x1=np.ones((3, 3), np.float32))["y0"].shape == (3, 3)
+
+
+@pytest.mark.parametrize("name", ["net.mlpackage", "net.mlmodel"])
+@pytest.mark.parametrize("called", ["classLabel", "probs"])
+def test_a_classifiers_own_names(called: str, name: str, tmp_path: Path) -> None:
+    graph = GraphBuilder("net")
+    x = graph.input("classLabel" if called == "probs" else "x", ir.DataType.FLOAT, [1, 2])
+    graph.output(graph.op("Softmax", x, axis=-1), called)
+    with pytest.raises(hub.UsageError, match="has a 'classLabel' of its own"):
+        hub.save(Model(graph.model()), tmp_path / name, class_labels=["cat", "dog"])
+
+
+def test_the_old_package_stays_where_the_new_one_cannot_be_put(tmp_path: Path, monkeypatch: Any) -> None:
+    path = package(classifier(), tmp_path)
+    before, replace = tree(path), os.replace
+
+    def failing(source: Any, target: Any) -> None:
+        if Path(target) == path and not Path(source).name.endswith(".old"):
+            raise OSError("the disk is full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises((OSError, hub.errors.HubError), match="the disk is full"):
+        package(classifier(), tmp_path, precision="fp16")
+    assert tree(path) == before
+
+
+# -- the process ---------------------------------------------------------------------------------------------------
+
+
+def test_threads_wait_for_each_other(tmp_path: Path) -> None:
+    def convert(number: int) -> dict[str, bytes]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return tree(package(classifier(), folder, precision="fp16" if number % 2 else "fp32"))
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(convert, range(8)))
+    assert all(made[i] == made[i % 2] for i in range(8))
+    assert logging.root.manager.disable == 0
+
+
+def test_compression_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    package(classifier(), tmp_path, compress="int8")
+    assert not list((tmp_path / "temporary").glob("hub-*"))
 
 
 # -- precision -----------------------------------------------------------------------------------------------------

@@ -115,6 +115,8 @@ def _first(model: ir.Model, halved: ir.Model, feeds: Mapping[str, Any]) -> str:
     sizes = [int(np.prod([d if isinstance(d, int) else 1 for d in node.outputs[0].shape or ()])) for node in nodes]
     if sum(sizes) * 4 > MOST or not nodes:
         return "a layer that was not looked for: the model is large"
+    cast = {value.name for node in halved.graph for value in node.outputs}
+    nodes = [node for node in nodes if f"{node.outputs[0].name}/FLOAT" in cast]  # the others stay in float32
     names = [node.outputs[0].name or "" for node in nodes]
     exact = _run(model, feeds, names)
     rounded = _run(halved, feeds, [f"{name}/FLOAT" for name in names])

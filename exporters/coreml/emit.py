@@ -45,7 +45,8 @@ class Tensor:
 def plain(name: str) -> str:
     """A name that Core ML takes."""
     made = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name) or "_"
-    return "_" + made if made[0].isdigit() else made
+    made = "_" + made if made[0].isdigit() else made
+    return made + "_" if made.endswith(("_cast_fp16", "_to_fp16")) else made  # so coremltools calls its own
 
 
 class Emitter(Walk[Tensor]):

@@ -13,7 +13,7 @@ from exporters.coreml.ops import OPS
 from hub.canonical import layer_of
 from hub.errors import Refusal
 
-__all__ = ["Lowering"]
+__all__ = ["BUILDER_ERRORS", "Lowering"]
 
 MOVES = frozenset(
     """Identity Reshape Flatten Squeeze Unsqueeze Expand Tile Transpose Concat Split Slice Gather GatherElements
@@ -54,7 +54,7 @@ class Lowering(Emitter):
         self.types: dict[str, str] = {}
         self._exits: dict[str, Var] = {}
         self._named: set[int] = set()
-        self._given_out: list[Tensor] = []
+        self._given_out: dict[int, Tensor] = {}
 
     def enter(self, value: ir.Value) -> Tensor:
         """The variable of an input."""
@@ -153,10 +153,10 @@ class Lowering(Emitter):
         if value.dtype not in MIL or len(self.shape(value)) > RANK:
             raise Refusal(self._undeclared(value))
         var = self.var(value)
-        if constant is not None or var.op is None or any(var is given.var for given in self._given_out):
+        if constant is not None or var.op is None or id(var) in self._given_out:
             var = self("identity", x=var)
         tensor = Tensor(var, self.shape(value))
-        self._given_out.append(tensor)
+        self._given_out[id(var)] = tensor
         return tensor
 
     def finish(self, outputs: Mapping[str, Var]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +16,14 @@ from exporters.coreml.shapes import Sizes
 from hub.canonical import LAYOUT
 from hub.errors import UsageError
 
-__all__ = ["LAYOUTS", "Image", "Ports", "image_of"]
+__all__ = ["CLASS", "LAYOUTS", "Image", "Ports", "image_of"]
 
 LAYOUTS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1}
 """Colour layouts of images, and how many channels they have."""
+
+
+CLASS = "classLabel"
+"""What coremltools calls the label that a classifier gives."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Ports:
         """The variables of the outputs by the names that Core ML takes."""
         result: dict[str, Var] = {}
         for value, tensor in zip(self.graph.outputs, tensors, strict=True):
-            name = self._unique(plain(value.name or ""), {**result, **self.names})
+            name = self._unique(plain(value.name or ""), ChainMap(result, self.names))
             result[name], self.outputs[name] = tensor.var, value
         return result
 
@@ -118,8 +124,29 @@ class Ports:
         if len(fitting) != 1:
             shapes = ", ".join(f"{value.name} {list(value.shape or ())}" for value in self.outputs.values())
             raise UsageError(f"class_labels: {labels} labels, and not one output with as many numbers: {shapes}")
+        for name in (*self.inputs, *self.outputs):
+            if name == CLASS or (name == called and name != fitting[0]):
+                raise UsageError(f"class_labels: a classifier of Core ML has a {name!r} of its own; rename that one")
         self.outputs = {called or n if n == fitting[0] else n: value for n, value in self.outputs.items()}
         return fitting[0]
+
+    def check(self, version: int) -> None:
+        """What Core ML loads only from a later version on, though coremltools would write it.
+
+        Raises:
+            UsageError: there is such a thing.
+        """
+        listed = [name for name in self.names if self.names[name] in self._sizes.choices]
+        if self.program and version < 9 and len(listed) > 1:
+            raise UsageError(
+                f"{', '.join(listed)} have lists of shapes: before iOS18 one input has; give a range, or "
+                'minimum_deployment_target="iOS18"'
+            )
+        if len({len(self._sizes.choices[self.names[name]]) for name in listed}) > 1:
+            raise UsageError(f"shapes: the lists of {', '.join(listed)} have different lengths, which Core ML refuses")
+        halves = [n for n, v in {**self.inputs, **self.outputs}.items() if v.dtype == ir.DataType.FLOAT16]
+        if self.program and version < 7 and halves:
+            raise UsageError(f'{halves[0]!r} is float16, which needs minimum_deployment_target="iOS16" or later')
 
     def changed(self) -> dict[str, str]:
         """The names of inputs and outputs that Core ML has otherwise, by those of ONNX."""
@@ -187,6 +214,9 @@ def image_of(model: ir.Model, image_input: Any, scale: float, bias: Any, color_l
         raise UsageError(f"image_input={image_input!r}: name one of the inputs {names}")
     if color_layout not in LAYOUTS:
         raise UsageError(f"color_layout={color_layout!r}; it is one of {', '.join(LAYOUTS)}")
+    numbers = [scale, *(bias if isinstance(bias, list | tuple) else [bias or 0.0])]
+    if not scale or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise UsageError(f"scale={scale!r}, bias={bias!r}: finite numbers, the scale not 0")
     value, channels = named[0], LAYOUTS[color_layout]
     shape = list(value.shape) if value.shape is not None else []
     at = 3 if _channels_last(value) else 1

@@ -47,11 +47,18 @@ def decide(model: ir.Model, shapes: Mapping[str, Any] | None, batch: Any) -> Siz
         UsageError: a size stays open, or what is given contradicts the model.
     """
     sizes = Sizes()
+    if shapes is not None and not (
+        isinstance(shapes, Mapping) and all(isinstance(shape, list | tuple) for shape in shapes.values())
+    ):
+        raise UsageError(f'shapes={shapes!r}: by input, a list of sizes: {{"x": [1, 3, 224, 224]}}')
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     given = dict(shapes or {})
     if unknown := [name for name in given if name not in {value.name for value in inputs}]:
         names = ", ".join(str(value.name) for value in inputs)
         raise UsageError(f"shapes: there is no input {unknown[0]!r}; inputs are {names}")
+    firsts = [value.shape[0] for value in inputs if value.shape]
+    if batch is not None and firsts and all(isinstance(size, int) for size in firsts) and batch not in firsts:
+        raise UsageError(f"batch={batch}: the model itself says {firsts[0]}")
     known: dict[str, int] = {}
     for value in inputs:
         if value.shape is None:

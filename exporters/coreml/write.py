@@ -6,35 +6,28 @@ import gc
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import onnx_ir as ir
 
 import hub
 from exporters.coreml.audit import audit
 from exporters.coreml.compress import COMPRESSIONS, compressed, need_version
 from exporters.coreml.labels import labels_of
 from exporters.coreml.library import Library, coremltools
-from exporters.coreml.lower import Lowering
 from exporters.coreml.package import write_model, write_package
 from exporters.coreml.ports import Ports, image_of
 from exporters.coreml.precision import Chosen, clamp_masks
 from exporters.coreml.shapes import decide
-from exporters.coreml.target import HALF, PASSES, PROGRAM_ONLY, legalize
+from exporters.coreml.specify import build, specify
+from exporters.coreml.target import legalize
 from exporters.written import Written
-from hub.errors import HubError, UsageError
+from hub.errors import UsageError
 
 if TYPE_CHECKING:
     from hub.model import Model
 
 __all__ = ["write"]
 
-HALF_NAME = "_cast_fp16"
-"""What coremltools puts behind the names of what computes in half precision."""
-
-CLASS = "classLabel"
 PROBABILITIES = "classLabel_probs"
 """What coremltools calls the probabilities of a classifier that is an ML Program."""
 
@@ -92,6 +85,8 @@ def write(
         raise UsageError(f'precision={precision!r}; it is "fp32" or "fp16"')
     if not program and (precision == "fp16" or compress):
         raise UsageError("precision= and compress= are of ML Programs: write an .mlpackage")
+    if isinstance(keep_float32, str):
+        keep_float32 = [keep_float32]
     if keep_float32 and precision != "fp16":
         raise UsageError('keep_float32= is for precision="fp16"')
     copied = model.ir.clone()
@@ -112,7 +107,8 @@ def write(
             notes += (
                 [f"masks of very negative numbers are -30000 here, first in layer {clamped[0]!r}"] if clamped else []
             )
-        built = _build(library, copied, ports, target, program)
+        built = build(library, copied, ports, target, program)
+        ports.check(target.value)
         chosen = Chosen(keep_float32, built.layers, built.types) if half else None
         if chosen is not None:
             chosen.check(built.program)
@@ -120,7 +116,9 @@ def write(
         if labels is not None:
             found = ports.classify(len(labels), PROBABILITIES if program else "")
             classifier = library.ct.ClassifierConfig(list(labels), predicted_probabilities_output=found)
-        specification = _specify(library, built, ports, target.value, program, chosen, classifier, Path(folder))
+        weights = Path(folder, "weights")
+        weights.mkdir()
+        specification = specify(library, built, ports, target.value, program, chosen, classifier, weights)
         built.program = None  # which holds all weights, and is written
         if half:
             gc.collect()  # its operations hold each other, and what follows needs memory of its own
@@ -136,10 +134,9 @@ def write(
             _describe(specification, about, feature_descriptions, record)
             write_model(dst, specification)
             return Written([dst], notes, names)
-        weights: Path = Path(folder)
         held: Any = None
         if compress:
-            plain = Path(folder).with_name(Path(folder).name + ".mlpackage")
+            plain = Path(folder, "plain.mlpackage")
             write_package(plain, specification, weights)
             specification, weights, held = compressed(library, plain, compress)
             notes.append(f"weights are {COMPRESSIONS[compress][1]}")
@@ -149,22 +146,10 @@ def write(
     return Written([dst], notes, names)
 
 
-@dataclass
-class Built:
-    """A program of MIL; `layers` and `types` are the source's layer and the operator of its operations by name, `held`
-    the layers that leave under another name."""
-
-    program: Any
-    layers: dict[str, str]
-    types: dict[str, str]
-    said: list[str]
-    held: dict[str, str]
-
-
 def _target(library: Library, name: str | None, program: bool) -> Any:
     """The deployment target called so."""
     usual = "iOS16" if program else "iOS13"
-    found = getattr(library.ct.target, name or usual, None)
+    found = library.ct.target.__members__.get(name or usual)
     if found is None:
         raise UsageError(
             f"minimum_deployment_target={name!r}; it is iOS15, iOS16, ... or macOS12, ... as in coremltools"
@@ -172,74 +157,6 @@ def _target(library: Library, name: str | None, program: bool) -> Any:
     if program and found.value < 6:
         raise UsageError(f"minimum_deployment_target={name!r}: ML Programs begin with iOS15; write an .mlmodel")
     return found
-
-
-def _build(library: Library, model: ir.Model, ports: Ports, target: Any, program: bool) -> Built:
-    """The walk over the graph, inside of a function of MIL."""
-    library.converter._reset_conversion_state()  # names count from the beginning
-    prog = library.program()
-    with library.function(ports.placeholders, opset_version=target) as function:
-        emitter = Lowering(model, library, target.value, ports.enter(function.inputs), program=program)
-        outputs = ports.leave(emitter.run())
-        held = emitter.finish(outputs)
-        function.set_outputs(list(outputs.values()))
-    prog.add_function("main", function)
-    return Built(prog, emitter.layers, emitter.types, emitter.said(), held)
-
-
-def _specify(
-    library: Library,
-    built: Built,
-    ports: Ports,
-    version: int,
-    program: bool,
-    chosen: Chosen | None,
-    classifier: Any,
-    folder: Path,
-) -> Any:
-    """The specification of a program; weights are written into `folder`."""
-    built.program.functions["main"].set_input_types(tuple(ports.types))  # of which one may be an image
-    left = {*([HALF] if chosen is None else []), *([] if program else PROGRAM_ONLY)}
-    pipeline = library.pipeline([name for name in PASSES if name not in left], "hub")
-    if chosen is not None:
-        pipeline._pass_options[HALF] = [library.option(option_name="op_selector", option_val=chosen)]
-    try:
-        library.passes.apply_pipeline(built.program, pipeline)
-        if chosen is not None:
-            _keep_names(built.program)
-        specification, written = library.converter.mil_convert_to_proto(
-            built.program,
-            "milinternal",
-            "mlprogram" if program else "neuralnetwork",
-            library.converter.ConverterRegistry,
-            main_pipeline=library.pipeline([], "done"),
-            weights_dir=str(folder),
-            specification_version=version,
-            classifier_config=classifier,
-        )
-        library.validate(written)
-    except (ValueError, TypeError, NotImplementedError, AssertionError, KeyError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:400]
-        what = "an ML Program" if program else "a neural network"
-        raise HubError(f"coremltools cannot write this model as {what}: {type(error).__name__}: {text}") from error
-    made = [feature.name for feature in specification.description.output if feature.name != CLASS]
-    if set(made) != set(ports.outputs):
-        raise HubError(f"coremltools calls the outputs {', '.join(made)} in place of {', '.join(ports.outputs)}")
-    return specification
-
-
-def _keep_names(program: Any) -> None:
-    """Take from names what half precision puts behind them, where nothing else has the name."""
-    operations = program.functions["main"].operations
-    taken = {var.name for op in operations for var in op.outputs}
-    for op in operations:
-        for var in op.outputs:
-            name = var.name.removesuffix(HALF_NAME)
-            if name not in taken:
-                taken.add(name)
-                var.name = name
-                if len(op.outputs) == 1:
-                    op.name = name
 
 
 def _describe(

@@ -179,6 +179,8 @@ def shrink(emit: Emitter, x: ir.Value, *, bias: float, lambd: float) -> Var:
 
 @OPS("Softmax", since=13)
 def softmax(emit: Emitter, x: ir.Value, *, axis: int) -> Var:
+    if not emit.rank(x):
+        raise Refusal("of a number without axes")
     return emit("softmax", x=emit.floats(x), axis=axis)
 
 

@@ -22,8 +22,10 @@ def within(emit: Emitter, x: ir.Value, indices: ir.Value, axis: int) -> Any:
             return indices
         if isinstance(size, int):
             return np.where(array < 0, array + size, array).astype(np.int32)
-    whole: Any = np.int32(size)
-    if not isinstance(size, int):
+    whole: Any
+    if isinstance(size, int):
+        whole = np.int32(size)
+    else:
         at = axis % emit.rank(x)
         whole = emit("slice_by_index", x=emit.sizes(x), begin=[at], end=[at + 1], squeeze_mask=[True])
     below = emit("less", x=indices, y=np.int32(0))

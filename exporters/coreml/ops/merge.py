@@ -27,7 +27,25 @@ def _op(emit: Emitter, names: dict[str, str]) -> str:
 
 @OPS(*_ARITHMETIC)
 def arithmetic(emit: Emitter, a: ir.Value, b: ir.Value) -> Var:
-    return emit(_op(emit, _ARITHMETIC), x=a, y=b)
+    op = _op(emit, _ARITHMETIC)
+    left, right = emit.array(a), emit.array(b)
+    if op == "mul" or not emit.is_float(a) or (left is None) == (right is None):
+        return emit(op, x=a, y=b)
+    if right is not None:
+        data, summand = _beside(emit, a, right)
+        if op == "sub":  # coremltools would negate the constant in place
+            return emit("add", x=data, y=-summand)
+        return emit(op, x=data, y=b if summand is right else summand)
+    data, summand = _beside(emit, b, left)
+    return emit(op, x=a if summand is left else summand, y=data)
+
+
+def _beside(emit: Emitter, data: ir.Value, array: Any) -> tuple[Any, Any]:
+    """Data and a constant that is added: where coremltools makes it a bias, the shape of the data is the result's."""
+    rank = emit.rank(data)
+    if rank and array.ndim > rank:
+        return emit("expand_dims", x=data, axes=list(range(array.ndim - rank))), array
+    return data, array.reshape(1) if rank and not array.ndim and emit.shape(data)[-1] == 1 else array
 
 
 @OPS(*_LOGIC)

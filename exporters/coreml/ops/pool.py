@@ -23,13 +23,15 @@ MOST = 64
 
 @dataclass(frozen=True)
 class Window:
-    """A window: `edges` are the pads that it says, `reach` those that its last position needs, begins then ends."""
+    """A window: `edges` are the pads that it says, `reach` those that its last position needs, begins then ends;
+    `results` are how many positions it has."""
 
     kernel: list[int]
     strides: list[int]
     dilations: list[int]
     edges: list[int]
     reach: list[int]
+    results: list[int | str]
 
     @property
     def native(self) -> bool:
@@ -54,7 +56,7 @@ def window(
     """The window of a pool of `x`; the size of the result, which ONNX knows, says how far it goes."""
     count = len(kernel)
     strides, dilations = strides or [1] * count, dilations or [1] * count
-    sizes, results = emit.shape(x)[2:], emit.result()[2:]
+    sizes, results = emit.shape(x)[2:], list(emit.result()[2:])
     edges = explicit(auto_pad, pads, sizes, kernel, strides, dilations)
     reach = list(edges)
     for i, (size, result) in enumerate(zip(sizes, results, strict=True)):
@@ -62,9 +64,12 @@ def window(
             if ceil_mode:
                 raise Refusal("a result rounded up from an open size", "fix the shapes of the inputs: shapes=")
             continue
+        if ceil_mode and (result - 1) * strides[i] >= size + edges[i]:
+            result -= 1  # a window that begins behind the input is none, whatever was inferred
+        results[i] = result
         needed = (result - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size - edges[i]
         reach[count + i] = max(needed, 0) if ceil_mode else edges[count + i]
-    return Window(list(kernel), strides, dilations, edges, reach)
+    return Window(list(kernel), strides, dilations, edges, reach, results)
 
 
 def _native(emit: Emitter, op: str, x: Any, form: Window, **more: Any) -> Var:
@@ -78,7 +83,7 @@ def _entries(emit: Emitter, x: Any, form: Window, filling: Any, sizes: tuple[int
     count = len(form.kernel)
     if form.size > MOST:
         raise Refusal(f"a window of {form.size} entries in a form that Core ML has no pool for")
-    results = emit.result()[2:]
+    results = form.results
     if not all(isinstance(size, int) for size in (*sizes[2:], *results)):
         raise Refusal("such a window over an open size", "fix the shapes of the inputs: shapes=")
     data = x
@@ -163,7 +168,7 @@ def _counts(emit: Emitter, x: ir.Value, form: Window, include: bool) -> Any:
     counts: Any = np.ones((1, 1))
     dims = len(form.kernel)
     for i in range(dims):
-        size, result = emit.shape(x)[2 + i], emit.result()[2 + i]
+        size, result = emit.shape(x)[2 + i], form.results[i]
         if not isinstance(size, int) or not isinstance(result, int):
             raise Refusal("a mean over an open size that Core ML divides otherwise", "fix the shapes: shapes=")
         places = np.arange(result)[:, None] * form.strides[i] + np.arange(form.kernel[i]) * form.dilations[i]

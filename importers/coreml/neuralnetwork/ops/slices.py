@@ -21,9 +21,9 @@ END = (1 << 31) - 1
 @layer("slice")
 def slice_(net: Context, x: ir.Value, *, startIndex: int, endIndex: int, stride: int, axis: str) -> ir.Value:
     """Of channels, height or width; an end below 0 counts from the end."""
-    net.at_least(x, 3)
     net.require(stride >= 1, f"its stride is {stride}")
     at = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}[axis]
+    net.at_least(x, -at)
     return _sliced(net, x, [startIndex], [endIndex], [at], [stride])
 
 
