@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from hub.errors import Refusal
@@ -92,3 +93,16 @@ def _unary(op_type: str) -> Any:
 
 for _op_type, _names in UNARY.items():
     operation(*_names)(_unary(_op_type))
+
+
+@operation("NotEqual", "math.not_equal")
+def not_equal(keras: Context, x: Any, y: Any = None, x1: Any = None, x2: Any = None) -> ir.Value:
+    """The mask of an embedding; layers that use masks are refused."""
+    left, right = (x, y) if y is not None else (x, x2)
+    if not isinstance(left, ir.Value) or isinstance(right, bool) or not isinstance(right, int | float):
+        raise Refusal("a comparison with something that is no number is not supported")
+    dtype = left.dtype or ir.DataType.FLOAT
+    if dtype not in (ir.DataType.FLOAT, ir.DataType.INT32, ir.DataType.INT64) or float(right) != int(right):
+        raise Refusal("a comparison of these types is not supported")
+    number = keras.builder.constant(np.asarray(right, dtype.numpy()), "y")
+    return keras.op("Not", keras.op("Equal", left, number))
