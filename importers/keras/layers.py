@@ -75,7 +75,7 @@ DEFAULTS = {
 
 MASKED = (
     "it is given a mask of the steps that count, and hub does not follow masks",
-    "give sequences of one length, without mask_zero=True and without Masking, or cut the model before it with outputs=",
+    "give sequences of one length, without mask_zero=True and without Masking, or cut the model before it (outputs=)",
 )
 """Why a layer with a mask is refused, and the way out."""
 

@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from hub.errors import Refusal
-from hub.tensors import ViewTensor
 from importers.keras.layers import Context, layer
 
 
@@ -80,17 +79,13 @@ def layer_normalization(
 def _rms_scaled(keras: Context, x: ir.Value, axes: list[int], shape: list[int], epsilon: float) -> ir.Value:
     """x / sqrt(variance + epsilon) * gamma: what Keras calls so divides by the deviation, with the mean left in."""
     (gamma,) = keras.weights(gamma=shape)
+    rank = len(keras.shape(x))
+    sizes = [dict(zip(axes, shape, strict=True)).get(axis, 1) for axis in range(rank)]
     over = keras.ints(axes, "axes")
     apart = keras.op("Sub", x, keras.op("ReduceMean", x, over, keepdims=1))
     variance = keras.op("ReduceMean", keras.op("Mul", apart, apart), over, keepdims=1)
     root = keras.op("Sqrt", keras.op("Add", variance, keras.constant(epsilon, "epsilon")))
-    return keras.op("Mul", keras.op("Div", x, root), _spread(keras, "gamma", gamma, axes, len(keras.shape(x))))
-
-
-def _spread(keras: Context, name: str, tensor: ViewTensor, axes: list[int], rank: int) -> ir.Value:
-    """A weight over some axes, with the size 1 along the others."""
-    sizes = dict(zip(axes, tensor.shape.numpy(), strict=True))
-    return keras.weight(name, tensor, list(range(rank)), [sizes.get(axis, 1) for axis in range(rank)])
+    return keras.op("Mul", keras.op("Div", x, root), keras.weight("gamma", gamma, list(range(rank)), sizes))
 
 
 @layer("RMSNormalization")
@@ -98,12 +93,10 @@ def rms_normalization(keras: Context, x: ir.Value, *, axis: int | list[int] = -1
     """x / sqrt(mean(x * x) + epsilon) * scale."""
     rank = len(keras.shape(x))
     axes = [int(a) % rank for a in (axis if isinstance(axis, list | tuple) else [axis])]
-    if axes != sorted(set(axes)) or 0 in axes:
-        raise Refusal(f"normalization over the axes {axes} of {rank} is not supported")
+    if 0 in axes or axes != list(range(axes[0], rank)):
+        raise Refusal(f"normalization over the axes {axes} of {rank}: Keras has its scale along the last ones")
     (scale,) = keras.weights(scale=[keras.size(x, a) for a in axes])
-    mean = keras.op("ReduceMean", keras.op("Mul", x, x), keras.ints(axes, "axes"), keepdims=1)
-    root = keras.op("Sqrt", keras.op("Add", mean, keras.constant(epsilon, "epsilon")))
-    return keras.op("Mul", keras.op("Div", x, root), _spread(keras, "scale", scale, axes, rank))
+    return keras.op("RMSNormalization", x, keras.weight("scale", scale), axis=-len(axes), epsilon=float(epsilon))
 
 
 @layer("Rescaling")
