@@ -172,9 +172,9 @@ def coreml_operators() -> str:
         NOTE,
         "",
         f"Every operator of ONNX's default domain at opset {OPSET}. Direct: Core ML has it; partial: it has it but for",
-        "what is said; decomposed: by several of its operations; definition: by ONNX's own definition, of operators that",
-        "are here. An attribute that is not listed is refused unless it has its default. How ONNX's own cases fare:",
-        "[conformance](conformance.md).",
+        "what is said; decomposed: by several of its operations; definition: by ONNX's own definition, of operators",
+        "that are here. An attribute that is not listed is refused unless it has its default. How ONNX's own cases "
+        "fare: [conformance](conformance.md).",
         "",
         "| operator | in Core ML | attributes | how, or why not |",
         "| --- | --- | --- | --- |",
