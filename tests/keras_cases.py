@@ -670,6 +670,25 @@ for _name, _make in (
         sizes=[(6, 5)],
     )
 
+attended(
+    "attention in heads masked with dropout",
+    lambda L, q, v, k: L.MultiHeadAttention(3, 4, dropout=0.4)(q, v, attention_mask=k),
+    mask=(6, 4),
+)
+attended(
+    "conv, attention with scores",
+    lambda L, x: L.MultiHeadAttention(2, 4)(L.Conv1D(4, 3)(x), x, return_attention_scores=True),
+    SAME,
+)
+
+
+def _with_constant(L: Any) -> Callable[[Any], Any]:
+    table = np.random.default_rng(5).standard_normal((1, 7, 4)).astype(np.float32)
+    return lambda x: L.Embedding(9, 4)(x) + table
+
+
+words("embedding and constant positions", _with_constant)
+
 one("rms norm", STEPS, lambda L: L.RMSNormalization())
 one("rms norm of an image", IMAGE, lambda L: L.RMSNormalization(axis=[2, 3], epsilon=0.1))
 one("layer norm by the deviation", IMAGE, lambda L: L.LayerNormalization(rms_scaling=True))
@@ -856,7 +875,9 @@ def feeds(model: Any, sizes: Sequence[tuple[int, ...]] = (), seed: int = 1, batc
 
 def _feed(rng: np.random.Generator, tensor: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if tensor.dtype == "bool":
-        return np.asarray(rng.random(shape) < 0.6)
+        seen = np.asarray(rng.random(shape) < 0.6)
+        seen[0, ..., 0, :] = False  # of which one query sees nothing
+        return seen
     if tensor.dtype in ("int32", "int64") or tensor.name == "words":
         return rng.integers(0, 9, shape).astype(tensor.dtype)
     return rng.uniform(-2, 2, shape).astype(np.float32)

@@ -124,7 +124,9 @@ def test_a_network_of_sequences_in_core_ml(net: Callable[[int | None], Any], ste
     for batch, n in sizes(steps):
         # Core ML's reshapes have one open size: the batch is fixed where the length is open.
         ranges = {name: (batch, (1, 12), *info.shape[2:]) for name, info in zip(names, converted.inputs, strict=True)}
-        options: dict[str, Any] = {"shapes": ranges, "minimum_deployment_target": "iOS18"} if steps is None else {"batch": (1, 4)}
+        options: dict[str, Any] = (
+            {"shapes": ranges, "minimum_deployment_target": "iOS18"} if steps is None else {"batch": (1, 4)}
+        )
         (path,) = hub.save(converted, tmp_path / "net.mlpackage", **options)
         runner = find("coremlread").open(path)
         try:

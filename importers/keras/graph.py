@@ -255,7 +255,7 @@ class _Walker:
                 raise
             raise type(error)(f"layer {name!r}: {error}") from error
         results = list(result) if isinstance(result, list | tuple) else [result]
-        if masked or layer.config.get("mask_zero"):
+        if (masked and layer.class_name != "Flatten") or layer.config.get("mask_zero"):
             self.masked.update(results)
         self.settle_name(results[0], name)
         self.results.setdefault(name, results[0])

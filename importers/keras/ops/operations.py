@@ -15,6 +15,11 @@ from importers.keras.ops.activation import activate
 def _operand(keras: Context, value: Any, name: str) -> ir.Value:
     if isinstance(value, ir.Value):
         return value
+    if isinstance(value, dict) and value.get("class_name") in ("__numpy__", "__tensor__"):
+        config = value["config"]
+        if config.get("dtype") not in ("float32", "int32", "int64"):
+            raise Refusal(f"a constant of the type {str(config.get('dtype'))[:40]} is not supported yet")
+        value = config["value"]
     if isinstance(value, bool) or not isinstance(value, int | float | list):
         raise Refusal(f"the operand {str(value)[:40]} is not a number")
     return keras.constant(value, name)

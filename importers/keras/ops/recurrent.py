@@ -73,6 +73,9 @@ class Cell:
             gates = np.split(array, self.gates, axis=-1)
             return np.concatenate([gates[i] for i in GATES[self.op_type]], axis=-1)
 
+        strange = [tensor.dtype for tensor in tensors if tensor.dtype != ir.DataType.FLOAT]
+        if strange:
+            raise Refusal(f"weights of the type {strange[0].numpy()}: only float32 is supported yet")
         kernel, recurrent, *bias = (tensor.numpy() for tensor in tensors)
         b = np.zeros((2, self.gates * self.units), np.float32)
         if bias:

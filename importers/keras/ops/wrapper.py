@@ -27,8 +27,8 @@ def bidirectional(
     forward = _direction(layer, "forward")
     other = backward_layer
     if other is None:
-        other = {**layer, "name": f"backward_{str(layer['name']).removeprefix('forward_')}", "go_backwards": True}
-        other["go_backwards"] = not layer.get("go_backwards", False)
+        name = f"backward_{str(layer['name']).removeprefix('forward_')}"
+        other = {**layer, "name": name, "go_backwards": not layer.get("go_backwards", False)}
     backward = _direction(other, "backward")
     options = ("return_sequences", "return_state")
     if any(forward[1][name] != backward[1][name] for name in options):
