@@ -670,11 +670,22 @@ for _name, _make in (
         sizes=[(6, 5)],
     )
 
-attended(
-    "attention in heads masked with dropout",
-    lambda L, q, v, k: L.MultiHeadAttention(3, 4, dropout=0.4)(q, v, attention_mask=k),
-    mask=(6, 4),
-)
+for _name, _make in (
+    ("attention in heads", lambda L, d: L.MultiHeadAttention(2, 4, dropout=d)),
+    ("grouped attention", lambda L, d: L.GroupQueryAttention(4, 6, 2, dropout=d)),
+):
+    attended(
+        f"{_name} masked with dropout",
+        lambda L, q, v, k, m=_make: m(L, 0.4)(q, v, attention_mask=k, use_causal_mask=True),
+        ALIKE,
+        mask=(6, 4),
+    )
+    attended(
+        f"{_name} masked with scores",
+        lambda L, q, v, k, m=_make: m(L, 0.0)(q, v, attention_mask=k, return_attention_scores=True),
+        ALIKE,
+        mask=(6, 4),
+    )
 attended(
     "conv, attention with scores",
     lambda L, x: L.MultiHeadAttention(2, 4)(L.Conv1D(4, 3)(x), x, return_attention_scores=True),

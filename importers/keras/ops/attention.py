@@ -89,6 +89,7 @@ def multi_head_attention(
         use_bias=use_bias,
         use_gate=use_gate,
         window=sliding_window,
+        dropout=dropout,
     )
 
 
@@ -130,6 +131,7 @@ def grouped_query_attention(
         use_bias=use_bias,
         use_gate=use_gate,
         window=sliding_window,
+        dropout=dropout,
     )
 
 
@@ -146,6 +148,7 @@ def _heads(
     use_bias: bool,
     use_gate: bool,
     window: int | None,
+    dropout: float,
 ) -> Both:
     """softmax(q k / sqrt(size)) v, each a projection in heads, and the projection of what comes out."""
     _floats(keras, inputs)
@@ -178,13 +181,18 @@ def _heads(
         made[name] = keras.op("Transpose", y, perm=[0, 2, 3, 1] if name == "key" else [0, 2, 1, 3])
     product = keras.op("MatMul", made["query"], made["key"])
     logits = keras.op("Mul", product, keras.constant(1 / math.sqrt(size), "scale"))
-    weights = keras.op("Softmax", _hidden(keras, logits, query, value, mask, causal, HIDDEN), axis=-1)
+    hidden, seen = _hidden(keras, logits, query, value, mask, causal)
+    weights = keras.op("Softmax", hidden, axis=-1)
+    given = _flag(scores, "return_attention_scores")
+    if seen is not None and mask is not None and keras.version >= 3 and (dropout > 0 or given):
+        # Keras 3 then goes by its Softmax layer: who sees nothing gets nothing. Otherwise, and before, all alike.
+        weights = keras.op("Where", seen, weights, keras.constant(0.0, "nothing"))
     y = keras.op("Transpose", keras.op("MatMul", weights, made["value"]), perm=[0, 2, 1, 3])
     y = keras.op("Reshape", y, keras.ints([0, 0, asked * width], "shape"))
     if use_gate:
         y = keras.op("Mul", y, made["gate"])
     y = _projected(keras, y, "output", last, features)
-    return [y, weights] if _flag(scores, "return_attention_scores") else [y]
+    return [y, weights] if given else [y]
 
 
 def _projected(keras: Context, x: ir.Value, name: str, tensors: list[ViewTensor], width: int) -> ir.Value:
@@ -221,9 +229,8 @@ def _hidden(
     value: ir.Value,
     mask: Any,
     causal: Any,
-    hidden: float,
-) -> ir.Value:
-    """The scores of heads, (batch, heads, queries, keys), with `hidden` where a mask does not let them see."""
+) -> tuple[ir.Value, ir.Value | None]:
+    """The scores of heads, (batch, heads, queries, keys), low where a mask does not let them see; and the mask."""
     seen = _causal(keras, query, value) if _flag(causal, "use_causal_mask") else None
     if mask is not None:
         if not isinstance(mask, ir.Value) or mask.dtype != ir.DataType.BOOL:
@@ -234,7 +241,9 @@ def _hidden(
         if rank < 4:  # the heads are missing, and the batch may be
             mask = keras.op("Unsqueeze", mask, keras.ints([1] if rank == 3 else [0, 1], "axes"))
         seen = mask if seen is None else keras.op("And", mask, seen)
-    return logits if seen is None else keras.op("Where", seen, logits, keras.constant(hidden, "hidden"))
+    if seen is None:
+        return logits, None
+    return keras.op("Where", seen, logits, keras.constant(HIDDEN, "hidden")), seen
 
 
 def _causal(keras: Context, query: ir.Value, value: ir.Value) -> ir.Value:
