@@ -21,8 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 ALIASES = {
     "AvgPool1D", "AvgPool2D", "AvgPool3D", "MaxPool1D", "MaxPool2D", "MaxPool3D",
     "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPool3D",
+    "GroupQueryAttention",
 }  # fmt: skip
-"""Names under which Keras exports a layer and never writes it to a file."""
+"""Names under which Keras exports a layer whose class has another."""
 
 OLD = {
     "Convolution1D", "Convolution2D", "Convolution3D", "Deconvolution2D",

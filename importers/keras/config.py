@@ -10,9 +10,12 @@ from typing import Any
 from hub.errors import InvalidModel
 from importers.keras.keras1 import modernise
 
-__all__ = ["Call", "Layer", "Network", "Origin", "Ref", "parse", "references", "snake_case"]
+__all__ = ["Call", "Layer", "Network", "Origin", "Ref", "class_name_of", "parse", "references", "snake_case"]
 
 MODEL_CLASSES = frozenset({"Functional", "Model", "Sequential"})
+
+CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
+"""Layers that Keras exports under another name than their classes have, after which weights are filed."""
 
 OPERATION_MODULES = ("keras.src.ops.", "keras.ops", "keras.src.activations.", "keras.activations")
 
@@ -148,14 +151,14 @@ def _functional(config: dict[str, Any], path: str) -> Network:
 
 
 def _layer(entry: dict[str, Any], path: str, counts: dict[str, int]) -> Layer:
-    class_name, config = _class_name(entry), entry["config"]
+    class_name, config = class_name_of(entry), entry["config"]
     name = entry.get("name") or _name(entry)
     is_op = str(entry.get("module")).startswith(OPERATION_MODULES) or _looks_like_op(entry)
     layer = Layer(
         str(name), str(class_name), config if isinstance(config, dict) else {"layers": config}, [], is_op=is_op
     )
     if not is_op:
-        key = snake_case(entry["class_name"])
+        key = snake_case(CLASSES.get(entry["class_name"], entry["class_name"]))
         number = counts[key] = counts.get(key, -1) + 1
         layer.path = f"{path}layers/{key}" + (f"_{number}" if number else "")
     if class_name in MODEL_CLASSES:
@@ -163,7 +166,7 @@ def _layer(entry: dict[str, Any], path: str, counts: dict[str, int]) -> Layer:
     return layer
 
 
-def _class_name(entry: dict[str, Any]) -> str:
+def class_name_of(entry: dict[str, Any]) -> str:
     """The class, with its package in front if it is not one of Keras: somebody's own `Dense` is not Keras's."""
     name, registered, module = str(entry["class_name"]), entry.get("registered_name"), entry.get("module")
     if isinstance(registered, str) and ">" in registered:

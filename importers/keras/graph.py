@@ -16,7 +16,7 @@ from hub.layout import sink_transposes
 from hub.model import Model
 from importers.keras import ops  # noqa: F401  (registers the layers)
 from importers.keras.config import Call, Layer, Network, Origin, Ref, references
-from importers.keras.layers import OPERATIONS, Context, apply, bind, check_dtype, find
+from importers.keras.layers import MASKED, OPERATIONS, USES_MASK, Context, apply, bind, check_dtype, find
 from importers.keras.weights import WeightStore
 
 __all__ = ["build"]
@@ -24,11 +24,18 @@ __all__ = ["build"]
 LAYOUTS = {3: "NWC", 4: "NHWC", 5: "NDHWC"}
 TRAINS = frozenset(
     """BatchNormalization Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout
-    GaussianDropout GaussianNoise StochasticDepth""".split()
+    GaussianDropout GaussianNoise StochasticDepth LSTM GRU SimpleRNN RNN Bidirectional TimeDistributed
+    MultiHeadAttention GroupedQueryAttention GroupQueryAttention Attention AdditiveAttention""".split()
 )
 """Layers that compute something else in training."""
 
-DTYPES = {"float32": ir.DataType.FLOAT, "int32": ir.DataType.INT32, "int64": ir.DataType.INT64, None: ir.DataType.FLOAT}
+DTYPES = {
+    "float32": ir.DataType.FLOAT,
+    "int32": ir.DataType.INT32,
+    "int64": ir.DataType.INT64,
+    "bool": ir.DataType.BOOL,
+    None: ir.DataType.FLOAT,
+}
 
 
 def build(
@@ -73,6 +80,8 @@ class _Walker:
         self.refused: list[tuple[str, str, Refusal]] = []
         self.warnings: list[str] = []
         self.cache: dict[tuple[str, str], ir.Value] = {}
+        self.masked: set[ir.Value] = set()
+        """Values that Keras has a mask for."""
         named = _output_names(network)
         self.chosen: dict[str, Ref | None] = {name: self.ref(name, named) for name in chosen} if chosen else {**named}
         self.needed = _needed(network, self.chosen)
@@ -229,6 +238,9 @@ class _Walker:
             if layer.network is not None:
                 return self.nested(layer, args, kwargs, scope, name)
             context = Context(self.builder, self.store, layer, scope, name, self.origin, self.cache)
+            masked = any(value in self.masked for value in _values([args, kwargs]))
+            if masked and layer.class_name in USES_MASK and not layer.is_op:
+                raise Refusal(*MASKED)
             with self.builder.layer(name, layer.class_name):
                 result = apply(context, args, kwargs)
         except Refusal as refusal:
@@ -243,6 +255,8 @@ class _Walker:
                 raise
             raise type(error)(f"layer {name!r}: {error}") from error
         results = list(result) if isinstance(result, list | tuple) else [result]
+        if (masked and layer.class_name != "Flatten") or layer.config.get("mask_zero"):
+            self.masked.update(results)
         self.settle_name(results[0], name)
         self.results.setdefault(name, results[0])
         return results

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,18 @@ from hub.errors import HubError, InvalidModel, Refusal
 from hub.optable import bind_attributes, parameters_of
 from hub.tensors import ViewTensor
 from importers.keras import keras1
-from importers.keras.config import Layer, Origin
-from importers.keras.weights import WeightStore
+from importers.keras.config import Layer, Origin, class_name_of
+from importers.keras.weights import PartWeights, WeightStore
 
-__all__ = ["LAYERS", "OPERATIONS", "Context", "apply", "bind", "find", "layer", "operation"]
+__all__ = ["CALLS", "LAYERS", "OPERATIONS", "Context", "Part", "apply", "bind", "find", "layer", "operation", "plain"]
 
 Function = Callable[..., Any]
 
 LAYERS: dict[str, Function] = {}
 """Class name of a layer -> function."""
+
+CALLS: dict[str, frozenset[str]] = {}
+"""Class name of a layer -> the arguments of its call, beside the first, that its function takes."""
 
 OPERATIONS: dict[str, Function] = {}
 """Class name of a Keras 3 operation, or name of a tf.keras one -> function of (context, *args, **kwargs)."""
@@ -49,7 +53,7 @@ IGNORABLE = frozenset(
     gamma_constraint beta_constraint alpha_constraint recurrent_constraint embeddings_constraint momentum
     synchronized fused virtual_batch_size noise_shape unit_forget_bias supports_masking W_regularizer
     b_regularizer U_regularizer W_constraint b_constraint U_constraint init inner_init forget_bias_init
-    W_learning_rate_multiplier b_learning_rate_multiplier""".split()
+    W_learning_rate_multiplier b_learning_rate_multiplier query_shape key_shape value_shape""".split()
 )
 """Configuration that only matters to training or to building the layer."""
 
@@ -69,12 +73,33 @@ DEFAULTS = {
 """Values at which configuration that no function names says nothing."""
 
 
+MASKED = (
+    "it is given a mask of the steps that count, and hub does not follow masks",
+    "give sequences of one length, without mask_zero=True and without Masking, or cut the model before it (outputs=)",
+)
+"""Why a layer with a mask is refused, and the way out."""
+
+USES_MASK = frozenset(
+    """LSTM GRU SimpleRNN RNN Bidirectional TimeDistributed ConvLSTM1D ConvLSTM2D ConvLSTM3D CuDNNLSTM CuDNNGRU
+    MultiHeadAttention GroupQueryAttention GroupedQueryAttention Attention AdditiveAttention GlobalAveragePooling1D
+    GlobalAvgPool1D Softmax Lambda""".split()
+)
+"""Layers that compute something else where their input has a mask; the others pass it on or drop it."""
+
 MOVES = frozenset("Flatten Reshape Permute RepeatVector Identity Concatenate Embedding".split())
 """Layers that take integers as they are."""
 
+COMPARISONS = frozenset(["NotEqual", "math.not_equal"])
+"""Operations that take integers as they are."""
 
-def layer(*names: str) -> Callable[[Function], Function]:
-    """Register a function for layer classes; a second registration is an error."""
+
+def layer(*names: str, call: Sequence[str] = ()) -> Callable[[Function], Function]:
+    """Register a function for layer classes; a second registration is an error.
+
+    Arguments of the layer's call that are named in `call` go to the parameters of these names, where the function has
+    them, and are further inputs where it has not.
+    """
+    CALLS.update(dict.fromkeys(names, frozenset(call)))
     return _register(LAYERS, names)
 
 
@@ -92,6 +117,15 @@ def _register(table: dict[str, Function], names: Sequence[str]) -> Callable[[Fun
         return function
 
     return register
+
+
+@dataclass(frozen=True)
+class Part:
+    """A sublayer: where Keras 3 keeps its weights, its name in those of other files, and its weights by name."""
+
+    path: str
+    name: str
+    shapes: Mapping[str, Sequence[int | None] | None]
 
 
 class Context:
@@ -135,13 +169,49 @@ class Context:
         Raises:
             InvalidModel: the file has another number of weights, or one of another shape or name.
         """
-        expected = [(name, tuple(shape)) for name, shape in shapes.items() if shape is not None]
-        if not expected:
+        if all(shape is None for shape in shapes.values()):
             return []
+        return self._checked(self._store.of(self.layer, self.scope, part), shapes)
+
+    def weights_of(self, parts: Sequence[Part]) -> list[list[ViewTensor]]:
+        """The weights of the sublayers of the layer, in the order of Keras; as `weights`, a list for each."""
+        if not self._store.whole:
+            return [self._checked(self._store.of(self.layer, self.scope, p.path), p.shapes) for p in parts]
+        found = self._store.of(self.layer, self.scope)
+        called = {word for stored, _ in found for word in stored.split("/")[:-1]}
+        counts = [sum(shape is not None for shape in p.shapes.values()) for p in parts]
+        if len(found) != sum(counts):
+            raise InvalidModel(f"{self._where} needs {sum(counts)} weights, the file has {len(found)}")
+        result = []
+        for part, count in zip(parts, counts, strict=True):
+            mine, found = found[:count], found[count:]
+            if part.name in called and not all(part.name in stored.split("/") for stored, _ in mine):
+                raise InvalidModel(f"{self._where}: weight {mine[0][0]!r} stands where one of {part.name!r} should")
+            result.append(self._checked(mine, part.shapes))
+        return result
+
+    def sublayer(self, path: str, layer: Layer) -> Context:
+        """The context of the only layer inside of this one, which has all of its weights."""
+        store = None if self.store is None else PartWeights(self.store, self.layer, self.scope, path)
+        scope = [*self.scope, self.layer]
+        return Context(self.builder, store, layer, scope, self.name, self.origin, self._cache)
+
+    @property
+    def _store(self) -> WeightStore:
         if self.store is None:
             raise InvalidModel(f"layer {self.name!r} has weights, and no weights were given")
-        found = self.store.of(self.layer, self.scope, part)
-        where = f"{self.store.where}: layer {self.name!r} ({self.layer.class_name})"
+        return self.store
+
+    @property
+    def _where(self) -> str:
+        return f"{self._store.where}: layer {self.name!r} ({self.layer.class_name})"
+
+    def _checked(
+        self, found: list[tuple[str, ViewTensor]], shapes: Mapping[str, Sequence[int | None] | None]
+    ) -> list[ViewTensor]:
+        """The weights that were found, if they are those of these names and shapes."""
+        expected = [(name, tuple(shape)) for name, shape in shapes.items() if shape is not None]
+        where = self._where
         if len(found) != len(expected):
             names = ", ".join(name for name, _ in expected)
             raise InvalidModel(f"{where} needs {len(expected)} weights ({names}), the file has {len(found)}")
@@ -243,14 +313,7 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         name = str(layer.config.get("function", layer.class_name))
         return _apply_operation(context, name, args, kwargs)
     function, keywords = bind(layer)
-    for key, value in kwargs.items():
-        if key not in ("training", "mask") or (key == "mask" and any(v is not None for v in _leaves(value))):
-            raise Refusal(f"call argument {key}={str(value)[:40]} is not supported")
-    inputs = list(_flatten(args))
-    parameters = parameters_of(function)[1:]
-    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(inputs) != len(positional):
-        raise Refusal(f"it is called with {len(inputs)} inputs, {len(positional)} are supported")
+    inputs, named = _call_arguments(layer.class_name, function, args, kwargs)
     axes = re.search(r"(\d)D(?![a-z])", layer.class_name)
     for value in inputs:
         if axes and value.shape is not None and len(value.shape) != int(axes[1]) + 2:
@@ -258,7 +321,37 @@ def apply(context: Context, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     same = len({value.dtype for value in inputs}) == 1
     if function.__module__.startswith("importers.keras.") and not (layer.class_name in MOVES and same):
         check_floats(inputs)
-    return function(context, *inputs, **keywords)
+    return function(context, *inputs, **named, **keywords)
+
+
+def _call_arguments(
+    class_name: str, function: Function, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[list[ir.Value], dict[str, Any]]:
+    """The inputs of a call, and what it says by name."""
+    taken = CALLS.get(class_name, frozenset())
+    parameters = parameters_of(function)[1:]
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if taken and None in args[: max((i for i, arg in enumerate(args) if arg is not None), default=0)]:
+        raise Refusal("it is called with None before other arguments", "give those by their names")
+    inputs, named = list(_flatten(args)), {}
+    for key, value in kwargs.items():
+        given = any(v is not None for v in _leaves(value))
+        if key in taken and given:
+            if any(p.name == key for p in positional):
+                named[key] = value
+            else:
+                inputs += _flatten([value])
+        elif given and (key == "mask" or key.endswith("_mask")):
+            raise Refusal(*MASKED)
+        elif given and key not in ("training", "mask"):
+            raise Refusal(f"call argument {key}={str(value)[:40]} is not supported")
+    least = sum(p.default is p.empty and p.name not in named for p in positional)
+    most = sum(p.name not in named for p in positional)
+    if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and not least <= len(inputs) <= most:
+        raise Refusal(f"it is called with {len(inputs)} inputs, {least or most} are supported")
+    if any(p.name in named for p in positional[: len(inputs)]):
+        raise Refusal("an argument of its call is given twice")
+    return inputs, named
 
 
 def find(class_name: str) -> Function | None:
@@ -280,7 +373,7 @@ def bind(layer: Layer) -> tuple[Function, dict[str, Any]]:
     function = find(layer.class_name)
     if function is None:
         raise Refusal(*_why_unknown(layer.class_name))
-    config = {key: _plain(value) for key, value in layer.config.items()}
+    config = {key: plain(value) for key, value in layer.config.items()}
     check_dtype(config.pop("dtype", None))
     return function, bind_attributes(function, config, DEFAULTS, IGNORABLE)
 
@@ -292,9 +385,10 @@ def _apply_operation(context: Context, name: str, args: Sequence[Any], kwargs: d
             f"the operation {name} is not supported yet",
             "cut the model before it with outputs=, or register a function with importers.keras.layers.operation",
         )
-    config = {key: _plain(value) for key, value in context.layer.config.items()}
+    config = {key: plain(value) for key, value in context.layer.config.items()}
     check_dtype(config.pop("dtype", None))
-    check_floats(_leaves([list(args), kwargs]))
+    if name not in COMPARISONS:
+        check_floats(_leaves([list(args), kwargs]))
     own = {key: value for key, value in config.items() if key not in ("name", "trainable", "function")}
     kwargs = {key: value for key, value in {**own, **kwargs}.items() if key != "name"}
     try:
@@ -310,6 +404,8 @@ def _why_unknown(class_name: str) -> tuple[str, str]:
             "it holds Python code, which is never executed",
             "replace it by Keras layers in the model, or register a function for it with importers.keras.layers.layer",
         )
+    if class_name == "Masking":
+        return ("it makes a mask of the steps that count, and hub does not follow masks", MASKED[1])
     return (
         "this layer class is not supported yet",
         "cut the model before it with outputs=, or register a function for it with importers.keras.layers.layer",
@@ -331,13 +427,14 @@ def check_floats(values: Sequence[Any]) -> None:
             raise Refusal(f"computing with {kind} is not supported yet", "make the input float32")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A serialised object as its configuration, a serialised function as its name."""
     if isinstance(value, dict) and "class_name" in value and "config" in value:
         config = value["config"]
         if isinstance(config, str):
             return config
-        return {"class_name": value["class_name"], **config} if isinstance(config, dict) else value["class_name"]
+        name = class_name_of(value)
+        return {"class_name": name, **config} if isinstance(config, dict) else name
     return value
 
 

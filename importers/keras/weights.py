@@ -11,13 +11,15 @@ from hub.tensors import ViewTensor
 from importers.keras.config import Layer, Network
 from importers.keras.hdf5 import WeightFile
 
-__all__ = ["GroupedWeights", "PathWeights", "WeightStore", "open_store"]
+__all__ = ["GroupedWeights", "PartWeights", "PathWeights", "WeightStore", "open_store"]
 
 
 class WeightStore(Protocol):
     """Gives the weights of a layer, in the order of Keras."""
 
     where: str
+    whole: bool
+    """Whether it has the weights of a layer and of all sublayers in one list, and knows no sublayers."""
 
     def of(self, layer: Layer, scope: Sequence[Layer], part: str = "") -> list[tuple[str, ViewTensor]]:
         """(name or "", tensor) of each weight of `layer`, which lies in the nested models `scope`.
@@ -38,6 +40,8 @@ class WeightStore(Protocol):
 class PathWeights:
     """Keras 3: `layers/<class>_<n>/vars/<i>`; the group may carry the layer's name, which must agree."""
 
+    whole = False
+
     def __init__(self, file: WeightFile) -> None:
         self.file = file
         self.where = file.where
@@ -48,8 +52,12 @@ class PathWeights:
         self._root = root
 
     def of(self, layer: Layer, scope: Sequence[Layer], part: str = "") -> list[tuple[str, ViewTensor]]:
-        path = layer.path.replace("layers/", f"{self._root}/") + (f"/{part}" if part else "") + "/vars"
+        whole = layer.path.replace("layers/", f"{self._root}/")
+        path = f"{whole}/{part}/vars" if part else f"{whole}/vars"
         group = self.file.group(path)
+        if group is None and part.endswith("_dense"):  # the attributes of attention layers lost their underscore
+            path = f"{whole}/_{part}/vars"
+            group = self.file.group(path)
         if group is None:
             return []
         name = group.attrs.get("name")
@@ -87,6 +95,8 @@ class GroupedWeights:
     A nested model has one group for everything in it, all trainable weights first; the names tell
     whose they are.
     """
+
+    whole = True
 
     def __init__(self, file: WeightFile) -> None:
         self.file = file
@@ -160,6 +170,27 @@ class GroupedWeights:
 
     def close(self) -> None:
         self.file.close()
+
+
+class PartWeights:
+    """The weights of the only layer inside of another one, `outer`, at `path` in it."""
+
+    def __init__(self, store: WeightStore, outer: Layer, scope: Sequence[Layer], path: str) -> None:
+        self.store = store
+        self.where = store.where
+        self.whole = store.whole
+        self._outer, self._scope, self._path = outer, scope, path
+
+    def of(self, layer: Layer, scope: Sequence[Layer], part: str = "") -> list[tuple[str, ViewTensor]]:
+        if self.whole:
+            return self.store.of(self._outer, self._scope)
+        return self.store.of(self._outer, self._scope, f"{self._path}/{part}" if part else self._path)
+
+    def unused(self) -> list[str]:
+        return self.store.unused()
+
+    def close(self) -> None:
+        self.store.close()
 
 
 def _is_keras1(name: str, layer: str) -> bool:

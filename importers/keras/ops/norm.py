@@ -63,9 +63,9 @@ def layer_normalization(
     axes = [int(a) % rank for a in (axis if isinstance(axis, list | tuple) else [axis])]
     if axes != sorted(set(axes)) or 0 in axes:
         raise Refusal(f"layer normalization over the axes {axes} of {rank} is not supported")
-    if rms_scaling:
-        raise Refusal("rms_scaling of a layer normalization is not supported yet")
     shape = [keras.size(x, a) for a in axes]
+    if rms_scaling:
+        return _rms_scaled(keras, x, axes, shape, epsilon)
     tensors = keras.weights(gamma=shape if scale else None, beta=shape if center else None)
     gamma = keras.weight("gamma", tensors.pop(0) if scale else np.ones(shape, np.float32))
     beta = keras.weight("beta", tensors.pop(0)) if center else None
@@ -74,6 +74,29 @@ def layer_normalization(
         x = keras.op("Transpose", x, perm=turn)
     y = keras.op("LayerNormalization", x, gamma, beta, axis=-len(axes), epsilon=float(epsilon))
     return keras.op("Transpose", y, perm=[turn.index(a) for a in range(rank)]) if turn != list(range(rank)) else y
+
+
+def _rms_scaled(keras: Context, x: ir.Value, axes: list[int], shape: list[int], epsilon: float) -> ir.Value:
+    """x / sqrt(variance + epsilon) * gamma: what Keras calls so divides by the deviation, with the mean left in."""
+    (gamma,) = keras.weights(gamma=shape)
+    rank = len(keras.shape(x))
+    sizes = [dict(zip(axes, shape, strict=True)).get(axis, 1) for axis in range(rank)]
+    over = keras.ints(axes, "axes")
+    apart = keras.op("Sub", x, keras.op("ReduceMean", x, over, keepdims=1))
+    variance = keras.op("ReduceMean", keras.op("Mul", apart, apart), over, keepdims=1)
+    root = keras.op("Sqrt", keras.op("Add", variance, keras.constant(epsilon, "epsilon")))
+    return keras.op("Mul", keras.op("Div", x, root), keras.weight("gamma", gamma, list(range(rank)), sizes))
+
+
+@layer("RMSNormalization")
+def rms_normalization(keras: Context, x: ir.Value, *, axis: int | list[int] = -1, epsilon: float = 1e-6) -> ir.Value:
+    """x / sqrt(mean(x * x) + epsilon) * scale."""
+    rank = len(keras.shape(x))
+    axes = [int(a) % rank for a in (axis if isinstance(axis, list | tuple) else [axis])]
+    if 0 in axes or axes != list(range(axes[0], rank)):
+        raise Refusal(f"normalization over the axes {axes} of {rank}: Keras has its scale along the last ones")
+    (scale,) = keras.weights(scale=[keras.size(x, a) for a in axes])
+    return keras.op("RMSNormalization", x, keras.weight("scale", scale), axis=-len(axes), epsilon=float(epsilon))
 
 
 @layer("Rescaling")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from hub.errors import Refusal
@@ -14,6 +15,11 @@ from importers.keras.ops.activation import activate
 def _operand(keras: Context, value: Any, name: str) -> ir.Value:
     if isinstance(value, ir.Value):
         return value
+    if isinstance(value, dict) and value.get("class_name") in ("__numpy__", "__tensor__"):
+        config = value["config"]
+        if config.get("dtype") not in ("float32", "int32", "int64"):
+            raise Refusal(f"a constant of the type {str(config.get('dtype'))[:40]} is not supported yet")
+        value = config["value"]
     if isinstance(value, bool) or not isinstance(value, int | float | list):
         raise Refusal(f"the operand {str(value)[:40]} is not a number")
     return keras.constant(value, name)
@@ -92,3 +98,16 @@ def _unary(op_type: str) -> Any:
 
 for _op_type, _names in UNARY.items():
     operation(*_names)(_unary(_op_type))
+
+
+@operation("NotEqual", "math.not_equal")
+def not_equal(keras: Context, x: Any, y: Any = None, x1: Any = None, x2: Any = None) -> ir.Value:
+    """The mask of an embedding; layers that use masks are refused."""
+    left, right = (x, y) if y is not None else (x, x2)
+    if not isinstance(left, ir.Value) or isinstance(right, bool) or not isinstance(right, int | float):
+        raise Refusal("a comparison with something that is no number is not supported")
+    dtype = left.dtype or ir.DataType.FLOAT
+    if dtype not in (ir.DataType.FLOAT, ir.DataType.INT32, ir.DataType.INT64) or float(right) != int(right):
+        raise Refusal("a comparison of these types is not supported")
+    number = keras.builder.constant(np.asarray(right, dtype.numpy()), "y")
+    return keras.op("Not", keras.op("Equal", left, number))
