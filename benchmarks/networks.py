@@ -49,6 +49,7 @@ report = hub.check(model, paths[0], layers=True)
 layers = [row.of_spread for row in report.rows if row.kind == "layer" and row.of_spread is not None]
 outputs = [row.of_spread for row in report.rows if row.kind == "before activation"]
 print("RESULT" + json.dumps({
+    "overflows": any("overflows, first in" in warning for warning in model.warnings),
     "ok": report.ok, "layers": len(layers), "worst": max(layers), "output": max(outputs),
     "lines": len(paths[0].read_text().splitlines()) if paths[0].suffix == ".py" else 0,
     "size": sum(p.stat().st_size for path in paths for p in [path, *path.rglob("*")] if p.is_file()) / 1e6,
@@ -67,6 +68,8 @@ def row(name: str, target: str) -> str:
     r = json.loads(found[0].removeprefix("RESULT"))
     if "refused" in r:
         return f"| {name} | {target} | refused: {', '.join(r['refused'])} |"
+    if r["overflows"]:
+        return f"| {name} | {target} | its random statistics overflow float16, which the conversion says |"
     verdict, code = "ok" if r["ok"] else "**differs**", r["lines"] or ""
     cells = [name, target, verdict, r["layers"], f"{r['worst']:.1e}", f"{r['output']:.1e}", code, f"{r['size']:.0f}"]
     return f"| {' | '.join(map(str, cells))} |"

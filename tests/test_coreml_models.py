@@ -19,6 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 NETWORKS = """VGG16 VGG19 InceptionV3 ResNet50 DenseNet121 Xception MobileNet MobileNetV2 NASNetMobile
 InceptionResNetV2 EfficientNetB0 ConvNeXtTiny""".split()
+OVERFLOWS = {"ResNet50"}
+"""Networks whose random statistics grow beyond what half precision holds."""
+
 EXACT, HALF = 1e-5, 1e-2
 """Of the spread, before the softmax: float32 and half precision."""
 
@@ -48,8 +51,12 @@ def test_an_application_layer_by_layer(name: str, tmp_path: Path) -> None:
 
     (half,) = hub.save(model, tmp_path / "half.mlpackage", batch=(1, 4), precision="fp16")
     (before,) = [row for row in hub.check(model, half).rows if row.kind == "before activation"]
-    assert before.of_spread is not None
-    assert before.of_spread <= HALF
+    if any("overflows, first in layer" in warning for warning in model.warnings):
+        assert before.verdict == "mismatch"  # the random statistics of such depth are beyond 65504: said, and found
+        assert name in OVERFLOWS
+    else:
+        assert before.of_spread is not None
+        assert before.of_spread <= HALF
 
 
 @pytest.mark.parametrize("name", ["net.mlpackage", "net.mlmodel"])
