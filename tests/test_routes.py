@@ -93,6 +93,9 @@ REFUSED = {
         "LSTM with .*activation .*": "LSTM x1: the activations",
         ".*(GRU|SimpleRNN)|bidirectional of different layers|RNN of an LSTM": "(GRU|RNN) x.: Caffe has no form of it",
     },
+    "coreml": {
+        "(LSTM|GRU|SimpleRNN) with .*activation (?!relu)": "(LSTM|GRU|RNN) x1: the activation",
+    },
     "cntk": {
         "embedding of floats": "CNTK computes in float32, not in int32",
         "(LSTM|GRU|SimpleRNN) with .*activation linear": "the activation Affine",

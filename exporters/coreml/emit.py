@@ -69,7 +69,10 @@ class Emitter(Walk[Tensor]):
     def __call__(self, op: str, **inputs: Any) -> Var:
         """Emit the operation `op`; inputs that are None are left out."""
         given = {key: self._given(value) for key, value in inputs.items() if value is not None}
-        return getattr(self.library.builder, op)(name=self.fresh(op), **given)
+        made = getattr(self.library.builder, op)(name=self.fresh(op), **given)
+        if isinstance(made, tuple | list):
+            self.taken.update(var.name for var in made)  # coremltools made them of the operation's name
+        return made
 
     def _given(self, value: Any) -> Any:
         if isinstance(value, ir.Value):

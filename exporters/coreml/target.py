@@ -41,8 +41,9 @@ PASSES = (
 
 HALF = "common::add_fp16_cast"
 
-PROGRAM_ONLY = frozenset({"common::fuse_transpose_matmul"})
-"""What a neural network cannot say: its products with weights of their own do not transpose."""
+PROGRAM_ONLY = frozenset({"common::fuse_transpose_matmul", "common::remove_redundant_ops"})
+"""What a neural network cannot say: its products with weights of their own do not transpose, and of a state that two
+layers begin with coremltools writes two layers of one name."""
 
 
 def legalize(model: ir.Model) -> None:

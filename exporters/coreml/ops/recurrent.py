@@ -164,31 +164,44 @@ def lstm(
     )
     if names[0] != names[-1]:
         raise Refusal("directions with different activations")
-    size, given = layer.size, {}
-    for i, suffix in enumerate(["", "_back"][: len(layer.directions)]):
-        given[f"weight_ih{suffix}"] = _blocks(layer.w[i], size, [0, 2, 1, 3])
-        given[f"weight_hh{suffix}"] = _blocks(layer.r[i], size, [0, 2, 1, 3])
-        given[f"bias{suffix}"] = _blocks(layer.b[i][: 4 * size] + layer.b[i][4 * size :], size, [0, 2, 1, 3])
-        if p is not None:
-            peepholes = emit.array(p)
-            if peepholes is None:
-                raise Refusal("peepholes that are computed at run time")
-            given[f"peephole{suffix}"] = _blocks(peepholes[i], size, [0, 2, 1])
-    way = "forward" if direction == "reverse" else direction
-    y, h, c = emit(
-        "lstm",
-        x=_turned(emit, layer.x, direction),
-        initial_h=layer.state(initial_h),
-        initial_c=layer.state(initial_c),
-        direction=way,
-        output_sequence=True,
-        recurrent_activation=names[0][0],
-        cell_activation=names[0][1],
-        activation=names[0][2],
-        clip=None if clip is None else emit.number(x, clip),
-        **given,
-    )
-    return [layer.sequence(_turned(emit, y, direction)), layer.last(h), layer.last(c)]
+    peepholes = None if p is None else emit.array(p)
+    if p is not None and peepholes is None:
+        raise Refusal("peepholes that are computed at run time")
+    options = {
+        "recurrent_activation": names[0][0],
+        "cell_activation": names[0][1],
+        "activation": names[0][2],
+        "clip": None if clip is None else emit.number(x, clip),
+    }
+    if direction == "bidirectional" and emit.program:
+        weights = _lstm_weights(layer, 0, peepholes, "") | _lstm_weights(layer, 1, peepholes, "_back")
+        state = {"initial_h": layer.state(initial_h), "initial_c": layer.state(initial_c)}
+        y, h, c = emit("lstm", x=layer.x, direction=direction, output_sequence=True, **state, **options, **weights)
+        return [layer.sequence(y), layer.last(h), layer.last(c)]
+    made = []  # a neural network's own of both directions gives states whose sizes nobody knows
+    for i, way in enumerate(layer.directions):
+        state = {"initial_h": layer.state(initial_h, i), "initial_c": layer.state(initial_c, i)}
+        weights = _lstm_weights(layer, i, peepholes, "")
+        y, h, c = emit("lstm", x=_turned(emit, layer.x, way), output_sequence=True, **state, **options, **weights)
+        made.append((_turned(emit, y, way), h, c))
+    parts = [
+        sides[0] if len(sides) == 1 else emit("concat", values=list(sides), axis=axis)
+        for sides, axis in zip(zip(*made, strict=True), (2, 1, 1), strict=True)
+    ]
+    return [layer.sequence(parts[0]), layer.last(parts[1]), layer.last(parts[2])]
+
+
+def _lstm_weights(layer: Layer, i: int, peepholes: Array | None, suffix: str) -> dict[str, Array]:
+    """The weights of one direction in Core ML's order of gates."""
+    size, bias = layer.size, layer.b[i]
+    given = {
+        f"weight_ih{suffix}": _blocks(layer.w[i], size, [0, 2, 1, 3]),
+        f"weight_hh{suffix}": _blocks(layer.r[i], size, [0, 2, 1, 3]),
+        f"bias{suffix}": _blocks(bias[: 4 * size] + bias[4 * size :], size, [0, 2, 1, 3]),
+    }
+    if peepholes is not None:
+        given[f"peephole{suffix}"] = _blocks(peepholes[i], size, [0, 2, 1])
+    return given
 
 
 def _each(layer: Layer, run: Any, initial_h: ir.Value | None) -> list[Var]:
