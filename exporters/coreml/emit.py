@@ -59,8 +59,7 @@ class Emitter(Walk[Tensor]):
         self.library = library
         self.version = version
         self.program = program
-        self._consts: dict[tuple[int, str], Var] = {}
-        self._held: list[Constant] = []
+        self._consts: dict[Constant, Var] = {}
         self.taken: set[str] = set()
         self.fresh_names: list[str] = []
 
@@ -100,14 +99,11 @@ class Emitter(Walk[Tensor]):
 
     def const(self, constant: Constant, name: str) -> Var:
         """A constant of the program."""
-        array = self.numbers(constant)
-        key = (id(constant), "")
-        if not self._nested and key in self._consts:
-            return self._consts[key]
-        made = self.library.builder.const(val=array, name=self.fresh(plain(name)))
+        if not self._nested and constant in self._consts:
+            return self._consts[constant]
+        made = self.library.builder.const(val=self.numbers(constant), name=self.fresh(plain(name)))
         if not self._nested:
-            self._consts[key] = made
-            self._held.append(constant)  # while it is alive, nothing else has its id
+            self._consts[constant] = made
         return made
 
     def body(self, graph: ir.Graph, given: Mapping[ir.Value, Var]) -> list[Var]:

@@ -16,7 +16,6 @@ BATCHES = 64
 """The largest batch where the model leaves it open and nobody says."""
 
 Range = tuple[int, int]
-Batch = int | Range | list[int]
 
 
 class Sizes:

@@ -36,6 +36,11 @@ class Built:
     said: list[str]
     held: dict[str, str]
 
+    @property
+    def changed(self) -> dict[str, str]:
+        """The names of layers that leave under another one, by those of the source."""
+        return {layer: name for name, layer in self.held.items() if not layer.endswith(f"/{name}")}
+
 
 def build(library: Library, model: ir.Model, ports: Ports, target: Any, program: bool) -> Built:
     """The walk over the graph, inside of a function of MIL."""

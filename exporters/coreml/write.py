@@ -100,13 +100,10 @@ def write(
             need_version(compress, target.value)
         ports = Ports(copied, library, sizes, image, program=program)
         legalize(copied)
-        half, before = precision == "fp16", True
-        if half:
-            clamped = clamp_masks(copied).changed
-            before = not clamped
-            notes += (
-                [f"masks of very negative numbers are -30000 here, first in layer {clamped[0]!r}"] if clamped else []
-            )
+        half = precision == "fp16"
+        clamped = clamp_masks(copied).changed if half else []
+        if clamped:
+            notes.append(f"masks of very negative numbers are -30000 here, first in layer {clamped[0]!r}")
         built = build(library, copied, ports, target, program)
         ports.check(target.value)
         chosen = Chosen(keep_float32, built.layers, built.types) if half else None
@@ -125,24 +122,23 @@ def write(
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:
             notes += audit(copied, {*keep_float32, *(chosen.layers_kept if chosen is not None else ())}, sizes.ranges)
-        names = ports.changed() | {layer: n for n, layer in built.held.items() if not layer.endswith(f"/{n}")}
+        names = ports.changed() | built.changed
         record = ports.interface() | {"layers": {name: {"holds": layer} for name, layer in built.held.items()}}
-        record |= {} if before else {"before": False}  # what goes into a Softmax has other masks
+        record |= {"before": False} if clamped else {}  # what goes into a Softmax has other masks
         record |= {"precision": compress or {"fp32": "float32", "fp16": "float16"}[precision]}
         about = {"author": author, "license": license, "shortDescription": description, "versionString": version}
-        if not program:
-            _describe(specification, about, feature_descriptions, record)
-            write_model(dst, specification)
-            return Written([dst], notes, names)
-        held: Any = None
+        source: Any = None  # of compressed weights, as long as they are used
         if compress:
             plain = Path(folder, "plain.mlpackage")
             write_package(plain, specification, weights)
-            specification, weights, held = compressed(library, plain, compress)
+            specification, weights, source = compressed(library, plain, compress)
             notes.append(f"weights are {COMPRESSIONS[compress][1]}")
         _describe(specification, about, feature_descriptions, record)
-        write_package(dst, specification, weights)
-        del held
+        if program:
+            write_package(dst, specification, weights)
+        else:
+            write_model(dst, specification)
+        del source
     return Written([dst], notes, names)
 
 
