@@ -110,3 +110,34 @@ def test_indices_from_the_end_of_an_open_size(tmp_path: Path) -> None:
 
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     agrees(network(build, ["N", 4]), tmp_path, x, target="coremlread")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reduction", ["none", "add"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_fewer_updates_than_the_data_is_long(axis: int, reduction: str, kind: str, known: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    places = np.moveaxis(rng.permuted(np.tile(np.arange(-2, 2), (2, 2, 1)), axis=2)[..., :2], 2, axis)
+
+    def build(g: GraphBuilder, xs: Any) -> Any:
+        at = g.constant(places.astype(np.int64), "i") if known else g.op("Cast", xs[2], to=7)
+        return g.op("ScatterElements", xs[0], at, xs[1], axis=axis, reduction=reduction)
+
+    model = network(build, [4, 4, 4], [2, 2, 2], *([] if known else [[2, 2, 2]]))
+    feeds = [rng.normal(size=s).astype(np.float32) for s in ((4, 4, 4), (2, 2, 2))]
+    agrees(model, tmp_path, *feeds, *([] if known else [places.astype(np.float32)]), target=kind)
+
+
+@pytest.mark.parametrize(("kind", "since"), [(KINDS[0], "iOS15"), (KINDS[0], "iOS16"), (KINDS[1], "iOS13")])
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_index_tuples_within_each_example(batch: int, kind: str, since: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(batch)
+    places = rng.integers(-3, 3, [2, 3, 2, 1])
+
+    def build(g: GraphBuilder, xs: Any) -> Any:
+        return g.op("GatherND", xs[0], g.op("Cast", xs[1], to=7), batch_dims=batch)
+
+    data = rng.normal(size=[2, 3, 4, 5] if batch else [4, 3, 5]).astype(np.float32)
+    model = network(build, list(data.shape), list(places.shape))
+    agrees(model, tmp_path, data, places.astype(np.float32), target=kind, minimum_deployment_target=since)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def labels_of(given: Any) -> Sequence[str] | Sequence[int] | None:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"class_labels: {given} cannot be read as text: {error}") from error
     else:
-        labels = list(given)
+        labels = list(given) if isinstance(given, Iterable) else []
     kinds = {type(label) for label in labels}
     if not labels or kinds not in ({str}, {int}):
         raise UsageError(

@@ -75,6 +75,8 @@ def specify(
     folder: Path,
 ) -> Any:
     """The specification of a program; weights are written into `folder`."""
+    if not program and not ports.inputs:
+        raise HubError("a neural network of Core ML takes one input at least, and this model none: write an .mlpackage")
     built.program.functions["main"].set_input_types(tuple(ports.types))  # of which one may be an image
     left = {*([HALF] if chosen is None else []), *([] if program else PROGRAM_ONLY)}
     pipeline = library.pipeline([name for name in PASSES if name not in left], "hub")

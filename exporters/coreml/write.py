@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,9 @@ PROBABILITIES = "classLabel_probs"
 
 RECORD = "hub"
 """The key of the metadata under which a file says what a check has to know of its source."""
+
+
+PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
 
 def write(
@@ -81,14 +84,9 @@ def write(
         UsageError: an option has a value that it cannot have.
     """
     program = dst.suffix.lower() != ".mlmodel"
-    if precision not in ("fp32", "fp16"):
-        raise UsageError(f'precision={precision!r}; it is "fp32" or "fp16"')
+    keep = _kept(precision, keep_float32)
     if not program and (precision == "fp16" or compress):
         raise UsageError("precision= and compress= are of ML Programs: write an .mlpackage")
-    if isinstance(keep_float32, str):
-        keep_float32 = [keep_float32]
-    if keep_float32 and precision != "fp16":
-        raise UsageError('keep_float32= is for precision="fp16"')
     copied = model.ir.clone()
     image = image_of(copied, image_input, scale, bias, color_layout)
     sizes = decide(copied, shapes, 1 if image is not None and batch is None else batch)
@@ -106,7 +104,7 @@ def write(
             notes.append(f"masks of very negative numbers are -30000 here, first in layer {clamped[0]!r}")
         built = build(library, copied, ports, target, program)
         ports.check(target.value)
-        chosen = Chosen(keep_float32, built.layers, built.types) if half else None
+        chosen = Chosen(keep, built.layers, built.types) if half else None
         if chosen is not None:
             chosen.check(built.program)
         classifier = None
@@ -121,11 +119,11 @@ def write(
             gc.collect()  # its operations hold each other, and what follows needs memory of its own
         notes += ports.said() + built.said + (chosen.said() if chosen is not None else [])
         if half:
-            notes += audit(copied, {*keep_float32, *(chosen.layers_kept if chosen is not None else ())}, sizes.ranges)
+            notes += audit(copied, {*keep, *(chosen.layers_kept if chosen is not None else ())}, sizes.ranges)
         names = ports.changed() | built.changed
         record = ports.interface() | {"layers": {name: {"holds": layer} for name, layer in built.held.items()}}
         record |= {"before": False} if clamped else {}  # what goes into a Softmax has other masks
-        record |= {"precision": compress or {"fp32": "float32", "fp16": "float16"}[precision]}
+        record |= {"precision": compress or PRECISIONS[precision]}
         about = {"author": author, "license": license, "shortDescription": description, "versionString": version}
         source: Any = None  # of compressed weights, as long as they are used
         if compress:
@@ -140,6 +138,18 @@ def write(
             write_model(dst, specification)
         del source
     return Written([dst], notes, names)
+
+
+def _kept(precision: str, keep: Any) -> list[str]:
+    """The layers and operators that stay in float32."""
+    if precision not in PRECISIONS:
+        raise UsageError(f'precision={precision!r}; it is "fp32" or "fp16"')
+    names = [keep] if isinstance(keep, str) else list(keep) if isinstance(keep, Iterable) else [keep]
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"keep_float32={keep!r}: a list of layers and ONNX operator types")
+    if names and precision != "fp16":
+        raise UsageError('keep_float32= is for precision="fp16"')
+    return names
 
 
 def _target(library: Library, name: str | None, program: bool) -> Any:
@@ -167,6 +177,8 @@ def _describe(
         if text is not None:
             setattr(description.metadata, field, str(text))
     ports = {feature.name: feature for feature in [*description.input, *description.output]}
+    if not isinstance(features, Mapping | None):
+        raise UsageError(f"feature_descriptions={features!r}: by input or output, what it is: {{'image': 'a photo'}}")
     for name, text in (features or {}).items():
         if name not in ports:
             raise UsageError(f"feature_descriptions: there is no {name!r}; inputs and outputs are {', '.join(ports)}")

@@ -76,11 +76,19 @@ def _nd(emit: Emitter, x: ir.Value, indices: ir.Value, batch: int) -> Any:
 
 @OPS("GatherND", since=12)
 def gather_nd(emit: Emitter, x: ir.Value, indices: ir.Value, *, batch_dims: int) -> Var:
+    """Where Core ML knows no batch axes, their coordinates are put before the indices."""
     places = _nd(emit, x, indices, batch_dims)
-    if batch_dims:
+    if batch_dims and emit.program and emit.version >= BATCHES:
         return emit("gather_nd", x=x, indices=places, batch_dims=batch_dims)
+    if batch_dims:
+        shape = emit.static(indices)
+        grid = np.moveaxis(np.indices([*shape[:-1], 1], np.int32)[:batch_dims, ..., 0], 0, -1)
+        places = emit("concat", values=[emit.var_of(np.ascontiguousarray(grid)), places], axis=-1)
     return emit("gather_nd", x=x, indices=places)
 
+
+BATCHES = 7
+"""The version (iOS16) with which gather_nd takes batch axes."""
 
 _MODES = {"none": "update", "add": "add", "mul": "mul", "max": "max", "min": "min"}
 
@@ -89,10 +97,14 @@ _MODES = {"none": "update", "add": "add", "mul": "mul", "max": "max", "min": "mi
 def scatter_elements(
     emit: Emitter, x: ir.Value, indices: ir.Value, updates: ir.Value, *, axis: int, reduction: str
 ) -> Var:
-    return emit(
-        "scatter_along_axis", data=x, indices=within(emit, x, indices, axis), updates=updates, axis=axis,
-        mode=_MODES[reduction],
-    )  # fmt: skip
+    """Where there are fewer updates than the data is long along the other axes, each has its whole coordinates."""
+    sizes, wanted, places = emit.shape(x), emit.shape(indices), within(emit, x, indices, axis)
+    at, mode = axis % len(sizes), _MODES[reduction]
+    if all(a == b for i, (a, b) in enumerate(zip(sizes, wanted, strict=True)) if i != at):
+        return emit("scatter_along_axis", data=x, indices=places, updates=updates, axis=axis, mode=mode)
+    grid = np.indices(emit.static(indices), np.int32)
+    values = [places if i == at else emit.var_of(grid[i]) for i in range(len(sizes))]
+    return emit("scatter_nd", data=x, indices=emit("stack", values=values, axis=-1), updates=updates, mode=mode)
 
 
 @OPS("ScatterND", since=18)
