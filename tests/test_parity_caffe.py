@@ -18,10 +18,10 @@ from caffe_nets import layer, source, write
 from conftest import need, need_runtime
 from parity_models import Weights, onnx_model, torch_module, weights
 
+from hub import sidecar as sidecars
 from parity.check import check
 from parity.report import Report
 from parity.runners import LoadFailed, RunFailed, caffe, opencv
-from parity.runners import sidecar as sidecars
 from parity.runners.interface import Interface
 
 need_runtime("caffe")

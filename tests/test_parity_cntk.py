@@ -16,10 +16,10 @@ from cntk_nets import SEQUENCE, Net
 from conftest import need, need_runtime
 
 from hub import dnn, runtimes
+from hub import sidecar as sidecars
 from hub.formats import Format
 from parity.report import Report
 from parity.runners import LoadFailed, NotInstalled, RunFailed, cntk
-from parity.runners import sidecar as sidecars
 from parity.sides import open_side
 
 need_runtime("cntk")

@@ -188,7 +188,9 @@ def coreml_operators() -> str:
         entry, schema = entries.get(name), schemas[name]
         if entry is not None:
             kind = "partial" if name in PARTIAL else "decomposed" if name in DECOMPOSED else "direct"
-            said = "; ".join(text for text in (_remark(entry.function).removesuffix("."), PARTIAL.get(name, "")) if text)
+            said = "; ".join(
+                text for text in (_remark(entry.function).removesuffix("."), PARTIAL.get(name, "")) if text
+            )
             lines.append(f"| {name} | {kind} | {_keywords(entry.function)} | {said} |")
         elif name in unrolled:
             lines.append(f"| {name} | partial |  | {unrolled[name]}; {PARTIAL[name]} |")

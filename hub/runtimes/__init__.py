@@ -2,7 +2,7 @@
 
 The real Caffe runs under Python 3.8 only, which no current program can import; CNTK's libraries run under any
 Python, and no package index offers them to a current one. Such a runtime is installed into a folder of its own, is
-driven as a separate process (`parity.runners.sidecar`), and is used for nothing but proving conversions.
+driven as a separate process (`hub.sidecar`), and is used for nothing but proving conversions.
 
     from hub import runtimes
 

@@ -28,6 +28,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from hub.sidecar import LoadFailed, RunFailed
+
 __all__ = [
     "BEFORE",
     "SQUASHING",
@@ -55,10 +57,6 @@ SQUASHING = frozenset(
 )
 
 
-class LoadFailed(Exception):
-    """The runtime cannot load the model. The message is the runtime's own, in one line."""
-
-
 class Unfit(LoadFailed):
     """The file is for a relative of the runtime: that this one cannot load it says nothing against the file."""
 
@@ -69,10 +67,6 @@ class Damaged(LoadFailed):
 
 class NotInstalled(Unfit):
     """The file needs a part of the runtime that is not installed. The message says how to get it."""
-
-
-class RunFailed(Exception):
-    """The runtime loaded the model and cannot run it on these inputs."""
 
 
 @dataclass(frozen=True)

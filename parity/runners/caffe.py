@@ -12,11 +12,11 @@ from typing import Any
 
 from hub import runtimes
 from hub.schemas.caffe import DIALECTS, lint
+from hub.sidecar import Died, Process, Server
 from parity.runners import BEFORE, Array, Description, LoadFailed, RunFailed, Unfit
 from parity.runners.interface import Interface
 from parity.runners.layergraph import Capture, Layer, LayerGraph
 from parity.runners.prototxt import Prototxt, open_prototxt
-from parity.runners.sidecar import Died, Process, Server
 
 __all__ = ["CaffeRunner", "available", "open"]
 

@@ -5,16 +5,15 @@ For runtimes that are heavy, may abort, or run code of the model's.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hub.sidecar import Process, own_python
+from hub.sidecar.protocol import read_arrays, serve, write_arrays
 from parity.runners import Array, Description, LoadFailed, Port, RunFailed, Runner, find
-from parity.runners.sidecar import Process
-from parity.runners.sidecar.protocol import read_arrays, serve, write_arrays
 
 __all__ = ["ChildRunner"]
 
@@ -27,11 +26,8 @@ class ChildRunner(Description):
     """
 
     def __init__(self, runtime: str, paths: Sequence[Path], environment: Mapping[str, str] | None = None) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self._process = Process(
-            [sys.executable, "-m", "parity.runners.child", runtime], {**(environment or {}), "PYTHONPATH": search}
-        )
+        arguments, search = own_python("parity.runners.child", runtime)
+        self._process = Process(arguments, {**(environment or {}), **search})
         try:
             answer = self._process.ask({"open": [str(path.resolve()) for path in paths]})
         except RunFailed as error:

@@ -14,10 +14,10 @@ from typing import Any
 from hub import runtimes
 from hub.dnn import read, write
 from hub.errors import HubError
+from hub.sidecar import Died, Process, Server
 from parity.runners import BEFORE, Array, Description, LoadFailed, NotInstalled, RunFailed, single_line
 from parity.runners.cntkgraph import Graph
 from parity.runners.interface import Interface
-from parity.runners.sidecar import Died, Process, Server
 
 __all__ = ["KEY", "CNTKRunner", "available", "open"]
 

@@ -7,21 +7,35 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from parity.runners import Array, LoadFailed, RunFailed
-from parity.runners.sidecar.protocol import read_arrays, write_arrays
+import numpy as np
 
-__all__ = ["Died", "Process", "Server"]
+from hub import errors
+from hub.sidecar.protocol import read_arrays, write_arrays
+
+__all__ = ["Died", "LoadFailed", "Process", "RunFailed", "Server", "own_python", "refusal"]
+
+Array = np.ndarray[Any, Any]
 
 _TIMEOUT = 900.0
 _IDLE = 30.0
+
+
+class LoadFailed(Exception):
+    """The runtime cannot load the model. The message is the runtime's own, in one line."""
+
+
+class RunFailed(Exception):
+    """The runtime loaded the model and cannot run it on these inputs."""
 
 
 class Died(RunFailed):
@@ -29,7 +43,7 @@ class Died(RunFailed):
 
 
 class Process:
-    """A program that answers requests as `parity.runners.sidecar.protocol` says, and its private folder.
+    """A program that answers requests as `hub.sidecar.protocol` says, and its private folder.
 
     `explain` picks the runtime's own message out of what the program wrote to standard error.
     """
@@ -60,6 +74,7 @@ class Process:
         Raises:
             LoadFailed: the answer says so.
             RunFailed: the answer says so.
+            HubError: the answer says so, see `refusal`.
             Died: the process ended, or had to be ended because no answer came.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -86,6 +101,8 @@ class Process:
             raise Died(f"no answer came in {_TIMEOUT:.0f} seconds" if late.is_set() else self._last_words(status))
         answer = json.loads(line)
         if "error" in answer:
+            if answer["error"] == "hub":
+                raise _raised(answer)
             raise (LoadFailed if answer["error"] == "load" else RunFailed)(answer["message"])
         return answer
 
@@ -124,6 +141,27 @@ class Process:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return f"its process {how}" + (f": {' | '.join(lines[-3:])[-600:]}" if lines else "")
+
+
+def own_python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """What starts a module of this distribution in another process of this Python: the arguments, the environment."""
+    root = str(Path(__file__).resolve().parents[2])
+    search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return [sys.executable, "-m", module, *arguments], {"PYTHONPATH": search}
+
+
+def refusal(error: errors.HubError) -> dict[str, Any]:
+    """An error as the answer to a request; `Process.ask` raises it again."""
+    listed = [asdict(op) for op in getattr(error, "ops", [])]
+    message = str(error).split("\n  - ")[0] if listed else str(error)
+    return {"error": "hub", "class": type(error).__name__, "message": message, "ops": listed}
+
+
+def _raised(answer: Mapping[str, Any]) -> errors.HubError:
+    if answer["ops"]:
+        return errors.UnsupportedOps(answer["message"], [errors.UnsupportedOp(**op) for op in answer["ops"]])
+    kind: type[errors.HubError] = getattr(errors, answer["class"])
+    return kind(answer["message"])
 
 
 def _remove(folder: Path, owner: int) -> None:
