@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from hub.model import Model
     from parity.report import Report
 
+BATCHES = (2, 3)
+"""Sizes of the batch on which what another project's converter made is compared with its source."""
+
 __all__ = ["Conversion", "Inspection", "check", "convert", "inspect", "load", "save"]
 
 
@@ -115,7 +118,7 @@ def convert(
     *,
     to: str | None = None,
     source: str | None = None,
-    inputs: Mapping[str, Sequence[int | str | None]] | None = None,
+    inputs: Any = None,
     outputs: Sequence[str] | None = None,
     check: bool = True,
     trust: bool = False,
@@ -131,7 +134,8 @@ def convert(
             live object of the target in `Conversion.object`.
         to: target format.
         source: source format, where content and suffix do not tell.
-        inputs: shapes of inputs by name, for what the source leaves open.
+        inputs: shapes of inputs by name, for what the source leaves open. For PyTorch also dtypes or example arrays,
+            for TensorFlow also values that an input always has.
         outputs: values or layers to end at instead of the source's own outputs.
         check: compare source, ONNX and target as far as runtimes are installed.
         trust: allow what executes code of the source, such as pickles. Never needed for Keras or ONNX.
@@ -167,10 +171,14 @@ def convert(
 
             say("checking the numbers")
             target = result.object if staged is None else staged.path
-            result.report = check_conversion(src, reading, model, target, writing, outputs=outputs)
+            batches = BATCHES if reading.guarded else BATCHES[:1]
+            result.report = check_conversion(src, reading, model, target, writing, outputs=outputs, batches=batches)
             if result.report.mismatches:
                 kept = staged.publish(".rejected") if staged is not None and keep_rejected else []
                 raise ParityError(_rejection(result.report, kept), result.report)
+        elif reading.guarded:
+            say("checking what was read")
+            result.warnings += _believe(src, reading, model, outputs)
         if staged is not None:
             result.paths = staged.publish()
     return result
@@ -180,7 +188,7 @@ def load(
     src: Source,
     *,
     source: str | None = None,
-    inputs: Mapping[str, Sequence[int | str | None]] | None = None,
+    inputs: Any = None,
     outputs: Sequence[str] | None = None,
     trust: bool = False,
     **options: Any,
@@ -196,7 +204,10 @@ def load(
     reading = find(source) if source else detect(src)
     reader = reading.load("reader")
     _split_options(options, reader, None, reading, None)
-    return _read(reader, src, inputs, outputs, trust, options)
+    model = _read(reader, src, inputs, outputs, trust, options)
+    if reading.guarded:
+        model.warnings += _believe(src, reading, model, outputs)
+    return model
 
 
 def save(model: Model, dst: str | Path, *, to: str | None = None, **options: Any) -> list[Path]:
@@ -252,7 +263,7 @@ def inspect(src: Source, *, to: str | None = None, source: str | None = None) ->
 def _read(
     reader: Callable[..., Model],
     src: Source,
-    inputs: Mapping[str, Sequence[int | str | None]] | None,
+    inputs: Any,
     outputs: Sequence[str] | None,
     trust: bool,
     options: Mapping[str, Any],
@@ -261,10 +272,21 @@ def _read(
 
     cuts = bool(outputs) and "outputs" in _keywords(reader)
     chosen = {"outputs": list(outputs or ())} if cuts else {}
-    model = reader(src, inputs=dict(inputs or {}), trust=trust, **chosen, **options)
+    given = dict(inputs) if isinstance(inputs, Mapping) else {} if inputs is None else inputs
+    model = reader(src, inputs=given, trust=trust, **chosen, **options)
     if outputs and not cuts:
         select_outputs(model.ir, list(outputs))
     return model
+
+
+def _believe(src: Source, reading: Format, model: Model, outputs: Sequence[str] | None) -> list[str]:
+    """Compare what another project's converter made with its source; what could not be compared."""
+    from parity.check import check_conversion
+
+    report = check_conversion(src, reading, model, outputs=outputs, batches=BATCHES)
+    if report.mismatches:
+        raise ParityError(f"what was made of it does not agree with its source\n{report}", report)
+    return [f"not proved: {item}" for item in report.not_compared]
 
 
 def _write(

@@ -46,7 +46,9 @@ class Format:
     `reader`, `writer`, `builder` are "module:function", imported when first used; `runner` is a module
     of `parity.runners`, `witness` another one that runs such files where the first is not installed.
     `needs_*` are the modules each of them imports, besides the base install; `extra` is the extra that
-    installs them.
+    installs them. `holds` are patterns of files that make a folder a model of this format, `stems` the suffixes of
+    files that a path without them stands for. What is `guarded` is read by another project's converter, and is
+    believed only after its numbers were compared with the source's own.
     """
 
     name: str
@@ -64,6 +66,9 @@ class Format:
     needs_write: tuple[str, ...] = ()
     needs_build: tuple[str, ...] = ()
     live: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
+    stems: tuple[str, ...] = ()
+    guarded: bool = False
     sniff: Callable[[Path], bool] | None = field(default=None, compare=False)
 
     def load(self, kind: str) -> Callable[..., Any]:
@@ -136,6 +141,25 @@ def _is_cntk(path: Path) -> bool:
     return known and start[:1] + start[2:3] == b"\x08\x12"
 
 
+def _is_tflite(path: Path) -> bool:
+    """A flat buffer whose file identifier is that of TFLite."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == b"TFL3"
+
+
+def _is_torch(path: Path) -> bool:
+    """An archive as PyTorch writes it: of a program, of TorchScript, or of pickled objects."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+    return any(name.split("/", 1)[-1] in ("data.pkl", "models/model.json", "serialized_exported_program.json")
+               for name in names)  # fmt: skip
+
+
 BUILT_IN = (
     Format(
         "keras",
@@ -147,18 +171,37 @@ BUILT_IN = (
         live=("keras", "tf_keras", "keras.src", "tensorflow.keras"),
         sniff=_is_keras,
     ),
-    Format("tensorflow", "TensorFlow", aliases=("tf",), extra="tensorflow", live=("tensorflow",)),
+    Format(
+        "tensorflow",
+        "TensorFlow",
+        aliases=("tf", "tflite"),
+        reads=(".pb", ".pbtxt", ".ckpt", ".meta", ".index", ".tflite"),
+        reader="importers.tensorflow:read",
+        runner="parity.runners.tensorflow",
+        extra="tensorflow",
+        needs_read=("tensorflow", "tf2onnx"),
+        live=("tensorflow",),
+        holds=("saved_model.pb", "saved_model.pbtxt", "checkpoint", "*.meta"),
+        stems=(".index", ".meta"),
+        guarded=True,
+        sniff=_is_tflite,
+    ),
     Format(
         "torch",
         "PyTorch",
         aliases=("pytorch",),
+        reads=(".pt", ".pth", ".pt2", ".safetensors", ".jit", ".bin"),
         writes=(".py",),
+        reader="importers.torch:read",
         writer="exporters.torch:write",
         builder="exporters.torch:build",
         runner="parity.runners.torch",
         extra="torch",
+        needs_read=("torch",),
         needs_build=("torch", "safetensors"),
         live=("torch",),
+        guarded=True,
+        sniff=_is_torch,
     ),
     Format(
         "onnx",
@@ -275,12 +318,16 @@ def detect(src: Source) -> Format:
         return detect(src[0])
     if not isinstance(src, str | Path):
         return _of_object(src)
+    for known in _in_order():
+        if known.stems and any(Path(f"{src}{suffix}").is_file() for suffix in known.stems) and not Path(src).exists():
+            return known
     path = resolve(src)
     suffix = path.suffix.lower()
-    if path.is_file():
-        for known in _in_order():
-            if known.sniff is not None and known.sniff(path):
-                return known
+    for known in _in_order():
+        if path.is_file() and known.sniff is not None and known.sniff(path):
+            return known
+        if path.is_dir() and any(next(path.glob(pattern), None) is not None for pattern in known.holds):
+            return known
     for known in _in_order():
         if suffix in known.reads:
             return known

@@ -44,6 +44,7 @@ class Model:
         source: name of the format that it was read from.
         warnings: what the reader wants the user to know.
         variant: what kind of that format it was, in a few words, such as "plain Caffe 1.0"; or nothing.
+        opening: with which options its source is opened to be run, where there are several ways.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Model:
         self.source = source
         self.warnings = list(warnings)
         self.variant = variant
+        self.opening: dict[str, Any] = {}
         self._session: Any = None
 
     @property

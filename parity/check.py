@@ -84,6 +84,7 @@ def check_conversion(
     atol: float | None = None,
     layers: bool = False,
     seed: int = 0,
+    batches: Sequence[int] = (2,),
 ) -> Report:
     """Compare a source with the `hub.Model` read from it, and that with the `target` written from it.
 
@@ -99,6 +100,7 @@ def check_conversion(
         target_format: its format.
         inputs, rtol, atol, layers, seed: as for `check`.
         outputs: the source layers that were chosen in place of the source's own outputs, if any.
+        batches: sizes of the batch, of which each is tried.
     """
     from hub.formats import find as find_format
 
@@ -111,7 +113,10 @@ def check_conversion(
         ends += [(model, "ONNX", find_format("onnx"), True)]
         ends += [(target, f"{target_name} target", target_format, True)]
         opened = [
-            None if x is None else open_side(x, label, report, stack, known, judged) for x, label, known, judged in ends
+            None
+            if x is None
+            else open_side(x, label, report, stack, known, judged, model.opening if x is source else {})
+            for x, label, known, judged in ends
         ]
         present = [side for side in opened if side is not None]
         middle = opened[1]
@@ -124,7 +129,7 @@ def check_conversion(
         index = present.index(middle)
         pairs = [(i, j) for i, j in ((index - 1, index), (index, index + 1)) if i >= 0 and j < len(present)]
         try:
-            Comparison(report, inputs, rtol, atol, layers, seed).run(present, pairs)
+            Comparison(report, inputs, rtol, atol, layers, seed, batches).run(present, pairs)
         except Contradiction as error:
             report.rows.append(Row("(inputs)", "mismatch", str(error), between=report.title))
     return report
@@ -140,7 +145,9 @@ class Comparison:
     atol: float | None
     layers: bool
     seed: int
+    batches: Sequence[int] = (2,)
     first: tuple[dict[str, Array], dict[str, Array]] | None = None
+    again: str = ""
 
     def record(self, side: Side, path: str | os.PathLike[str]) -> None:
         """Write what the first side was given and gave, once it has run."""
@@ -150,13 +157,30 @@ class Comparison:
         self.report.notes.append(f"{saved} holds what {side.label} was given and gave: `hub check {saved} FILE`")
 
     def run(self, sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> None:
-        """Run every side once on the same numbers, then compare the `pairs` of sides, reference first."""
+        """Run every side on the same numbers, then compare the `pairs` of sides, reference first."""
         matched = [matching(sides[0], side, self.report) for side in sides]
-        feeds = self._feeds(sides, matched)
-        shapes = {name: "x".join(map(str, array.shape)) or "scalar" for name, array in feeds.items()}
-        self.report.inputs = {name: f"{array.dtype.name} {shapes[name]}" for name, array in feeds.items()}
-
         common = {(a, b): _common_layers(sides[a], sides[b]) if self.layers else [] for a, b in pairs}
+        tried: list[dict[str, str]] = []
+        for batch in self.batches:
+            feeds = self._feeds(sides, matched, batch)
+            shapes = {name: "x".join(map(str, array.shape)) or "scalar" for name, array in feeds.items()}
+            if shapes in tried:
+                continue  # the size of the batch is fixed, or given
+            tried.append(shapes)
+            self.again = f", batch of {batch}" if len(tried) > 1 else ""
+            self._run_on(feeds, sides, pairs, matched, common)
+            for name, array in feeds.items():
+                text = f", {shapes[name]}" if self.again else f"{array.dtype.name} {shapes[name]}"
+                self.report.inputs[name] = self.report.inputs.get(name, "") + text
+
+    def _run_on(
+        self,
+        feeds: dict[str, Array],
+        sides: Sequence[Side],
+        pairs: Sequence[tuple[int, int]],
+        matched: Sequence[Mapping[str, str]],
+        common: Mapping[tuple[int, int], Sequence[tuple[str, str]]],
+    ) -> None:
         results: list[dict[str, Array] | None] = []
         for index, side in enumerate(sides):
             taps = [BEFORE, *(f"layer:{name}" for name in side.chosen.values())]
@@ -165,7 +189,7 @@ class Comparison:
                     other = sides[pair[1 - pair.index(index)]]
                     taps += [_layer_tap(known[pair.index(index)], side, other) for known in names]
             results.append(self._run(side, feeds_for(side, matched[index], feeds), taps))
-        if results[0] is not None:
+        if results[0] is not None and self.first is None:
             self.first = feeds, {k: v for k, v in results[0].items() if not k.startswith(("core:", "exit:"))}
         for a, b in pairs:
             ours, theirs = results[a], results[b]
@@ -173,7 +197,7 @@ class Comparison:
                 self._compare_outputs(sides[a], sides[b], ours, theirs)
                 self._compare_layers(sides[a], sides[b], ours, theirs, common[a, b])
 
-    def _feeds(self, sides: Sequence[Side], matched: Sequence[Mapping[str, str]]) -> dict[str, Array]:
+    def _feeds(self, sides: Sequence[Side], matched: Sequence[Mapping[str, str]], batch: int) -> dict[str, Array]:
         """The numbers to run on, by the names of the first side."""
         ports = merged(sides, matched)
         for side, names in zip(sides, matched, strict=True):
@@ -184,7 +208,7 @@ class Comparison:
         if self.inputs is not None:
             return given(self.inputs, ports)
         self.report.seed = self.seed
-        return generate(ports, seed=self.seed)
+        return generate(ports, seed=self.seed, batch=batch)
 
     def _run(self, side: Side, feeds: dict[str, Array], taps: Sequence[str]) -> dict[str, Array] | None:
         try:
@@ -209,7 +233,7 @@ class Comparison:
         self, reference: Side, candidate: Side, ours: Mapping[str, Array], theirs: Mapping[str, Array]
     ) -> None:
         """Rows for the outputs, and for what goes into a squashing activation that produces one."""
-        between = f"{candidate.label} against {reference.label}"
+        between = f"{candidate.label} against {reference.label}{self.again}"
         ops = candidate.runner.ops | reference.runner.ops
         outputs, others = _outputs(ours), _outputs(theirs)
         pairs = _output_pairs(list(outputs), list(others), self.report)
@@ -250,7 +274,7 @@ class Comparison:
         common: Sequence[tuple[str, str]],
     ) -> None:
         """Rows for the layers that both know, and an entry for those that could not be compared."""
-        between = f"{candidate.label} against {reference.label}"
+        between = f"{candidate.label} against {reference.label}{self.again}"
         absent = []
         for name, other in common:
             key, other_key = _layer_tap(name, reference, candidate), _layer_tap(other, candidate, reference)

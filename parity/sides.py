@@ -51,9 +51,15 @@ class Side:
 
 
 def open_side(
-    source: Any, label: str, report: Report, stack: ExitStack, known: Format | None = None, judged: bool = False
+    source: Any,
+    label: str,
+    report: Report,
+    stack: ExitStack,
+    known: Format | None = None,
+    judged: bool = False,
+    opening: Mapping[str, Any] | None = None,
 ) -> Side | None:
-    """The opened side, or None after the reason went into the report."""
+    """The opened side, or None after the reason went into the report. `opening`: options of the runtime's `open`."""
     if is_golden(source):
         recorded = Recorded(_existing(source))
         report.versions[recorded.name] = recorded.version
@@ -69,7 +75,7 @@ def open_side(
             return None
         return _witness(source, label, report, stack, known, reason, judged)
     try:
-        runner = runtime.open(source)
+        runner = runtime.open(source, **(opening or {}))
     except Unfit as error:
         why: Why = "missing dependency" if isinstance(error, NotInstalled) else "no runtime"
         if known.witness is None or find(known.witness).available():
