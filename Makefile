@@ -51,6 +51,7 @@ bench: .venv/installed .suites/installed
 	@.venv/bin/pip install $(PIP_FLAGS) -c constraints.txt torch==2.13.0
 	@.venv/bin/pip install $(PIP_FLAGS) -c constraints.txt -e ".[all,dev]"
 	@.venv/bin/pip install $(PIP_FLAGS) --no-deps -r tests/requirements.txt
+	@rm -rf .venv/lib/python*/site-packages/tests  # of two of these packages, which hides the one here
 	@touch $@
 
 # What the test suites of coremltools import, whose PyTorch frontend needs NumPy below 2.4; a peer of the benchmarks.
