@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.errors import UsageError
 from parity.compare import Row, compare, compare_arrays, tolerance_of
-from parity.golden import Recorded, save_golden
+from parity.golden import Recorded, is_golden, save_golden
 from parity.inputs import generate, given
 from parity.report import NotCompared, Report, joined
 from parity.runners import BEFORE, Array, LoadFailed, RunFailed
@@ -57,6 +57,8 @@ def check(
         UsageError: a path does not exist, or `inputs` fit neither model.
         UnknownFormat: what `a` or `b` is cannot be told, or nothing here runs it.
     """
+    if golden is not None and not is_golden(golden):
+        raise UsageError(f"golden={str(golden)!r}: a recording is an .npz")
     names = labels(a, b)
     report = Report(title=f"{names[1]} against {names[0]}")
     with ExitStack() as stack:

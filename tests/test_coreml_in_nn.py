@@ -279,3 +279,10 @@ def test_a_field_of_a_later_format_is_refused(tmp_path: Path) -> None:
     params.MergeFromString(b"\xf8\x07\x01")  # field 127
     with pytest.raises(UnsupportedOps, match="number 127 is not known"):
         hub.load(save(spec, tmp_path))
+
+
+def test_an_even_window_across_channels_is_refused(tmp_path: Path) -> None:
+    spec = model({"x": (1, 4, 3, 2)}, {"y": (1, 4, 3, 2)})
+    add(spec.neuralNetwork, "lrn", ["x"], ["y"], alpha=0.5, beta=0.75, localSize=4, k=1.0)
+    with pytest.raises(UnsupportedOps, match="which channels its window of 4 takes is not documented"):
+        hub.load(save(spec, tmp_path))

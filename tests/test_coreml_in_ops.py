@@ -42,6 +42,15 @@ def both(x: Array, rows: Array, columns: Array) -> Array:
     return grid(grid(x, columns).swapaxes(-1, -2), rows).swapaxes(-1, -2)
 
 
+def lrn(x: Array, size: int, alpha: float) -> Array:
+    """Across the third axis from the end."""
+    total, count = np.zeros_like(x), x.shape[-3]
+    for i in range(count):
+        near = x[..., max(i - size // 2, 0) : i + size // 2 + 1, :, :]
+        total[..., i, :, :] = (near**2).sum(-3)
+    return x / (1 + alpha / size * total) ** 0.75
+
+
 A = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
 I = np.array([2, 0, -1], np.int32)  # noqa: E741
 
@@ -104,6 +113,22 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[[Array], Any], Array]] = {
         lambda mb, x: mb.instance_norm(x=x, epsilon=1e-2),
         lambda x: norm(x, (2, 3), 1e-2),
         X,
+    ),
+    "local_response_norm": (lambda mb, x: mb.local_response_norm(x=x, size=3, alpha=0.6), lambda x: lrn(x, 3, 0.6), X),
+    "local_response_norm of 3 axes": (
+        lambda mb, x: mb.local_response_norm(x=x, size=3, alpha=0.6),
+        lambda x: lrn(x, 3, 0.6),
+        X[0],
+    ),
+    "local_response_norm of 5 axes": (
+        lambda mb, x: mb.local_response_norm(x=x, size=5, alpha=0.6),
+        lambda x: lrn(x, 5, 0.6),
+        X.reshape(3, 2, 2, 6, 5),
+    ),
+    "local_response_norm of one channel": (
+        lambda mb, x: mb.local_response_norm(x=x, size=2, alpha=0.6),
+        lambda x: x / (1 + 0.3 * x**2) ** 0.75,
+        X.reshape(3, 1, 24, 5),
     ),
     "l2_norm": (
         lambda mb, x: mb.l2_norm(x=x, epsilon=1e-2),
@@ -282,6 +307,14 @@ def test_open_batches(name: str, tmp_path: Path) -> None:
     for batch in (1, 3):
         with np.errstate(divide="ignore"):
             compare(list(model.run({"x": x[:batch]}).values()), expected(x[:batch]))
+
+
+def test_an_even_window_across_channels_is_refused(tmp_path: Path) -> None:
+    path = saved(
+        lambda mb, x: mb.local_response_norm(x=x, size=2), {"x": (X.shape, np.float32)}, tmp_path / "a.mlpackage"
+    )
+    with pytest.raises(hub.UnsupportedOps, match="which channels an even one takes is not documented"):
+        hub.load(path)
 
 
 def test_loops_branches_and_lists(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import need
 from op_cases import CASES, SEEDS, drawn
-from out_nets import agrees, network, saved
+from out_nets import agrees, network, opened, saved
 from out_random import judged
 
 import hub
@@ -94,6 +94,19 @@ def test_a_window_that_begins_behind_the_input_is_none(
     form = {"kernel_shape": [kernel], "strides": [stride], "pads": pads, "dilations": [dilation], "ceil_mode": 1}
     model = network(lambda g, xs: g.op("MaxPool", xs[0], **form), [1, 2, size])
     agrees(model, tmp_path, np.random.default_rng(0).normal(size=(1, 2, size)).astype(np.float32), target=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_local_response_normalization_of_three_axes_is_over_channels(kind: str, tmp_path: Path) -> None:
+    """Which ONNX Runtime cannot run: with an axis more it can."""
+
+    def build(g: GraphBuilder, xs: Any) -> Any:
+        return g.op("LRN", xs[0], size=3, alpha=0.6, bias=1.5)
+
+    x = np.random.default_rng(0).normal(size=[2, 6, 5]).astype(np.float32)
+    runner = opened(saved(network(build, [2, 6, 5]), tmp_path, kind), kind)
+    expected = network(build, [2, 6, 5, 1]).run(x[..., None])["y0"][..., 0]
+    np.testing.assert_allclose(runner.run({"x0": x})["y0"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -248,6 +248,9 @@ def test_recorded_outputs(w: Weights, tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=x)
     with pytest.raises(InvalidModel, match="not a recording"):
         check(tmp_path / "other.npz", model)
+    with pytest.raises(UsageError, match=r"a recording is an \.npz"):
+        check(model, model, golden=tmp_path / "golden.json")
+    assert not (tmp_path / "golden.json").exists()
 
 
 def test_given_inputs_and_contradictions(w: Weights) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from hub.errors import UsageError
 from parity.inputs import generate, given
-from parity.runners import Port
+from parity.runners import Port, onnxruntime
 
 IMAGE = Port("image", "float32", ("N", None, None, 3))
 
@@ -102,3 +103,22 @@ def test_files_and_single_arrays(tmp_path: Path) -> None:
 def test_wrong_inputs_are_refused(inputs: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         given(inputs, PORTS)
+
+
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [
+        ("y = Gather <axis = 1> (x, i)", 3),
+        ("j = Cast <to = 6> (i) y = Gather (x, j)", 2),
+        ("y = GatherElements <axis = -1> (x, i)", 3),
+        ("y = GatherND (x, i)", 2),
+        ("y = ScatterElements (x, i, x)", 2),
+        ("j = Add (i, i) y = Gather (x, j)", 9),
+    ],
+)
+def test_numbers_that_index_are_within_what_they_index(body: str, most: int) -> None:
+    text = f'<ir_version: 10, opset_import: ["" : 21]> g (float[3, 4] x, int64[2, 2] i) => (float[M] y) {{ {body} }}'
+    ports = onnxruntime.open(onnx.parser.parse_model(text)).inputs
+    drawn = [generate(ports, seed=seed)["i"] for seed in range(40)]
+    assert min(array.min() for array in drawn) == 0
+    assert max(array.max() for array in drawn) == most

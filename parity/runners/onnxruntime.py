@@ -138,19 +138,36 @@ def _port(value: ir.Value) -> Port:
     return Port(str(value.name), dtype, shape, (bounds[0], bounds[1]) if bounds else None)
 
 
+_MOVING = frozenset("Cast Identity Reshape Squeeze Unsqueeze Expand Transpose Concat".split())
+"""Operators whose result has the numbers of their input."""
+
+_INDEXED = {"Gather": 0, "GatherElements": 0, "ScatterElements": 0, "GatherND": None, "ScatterND": None}
+"""Operators whose second input indexes their first: along an axis with this default, or with tuples."""
+
+
 def _index_range(value: ir.Value) -> tuple[float, ...] | None:
-    """0 .. rows - 1 where an input only picks rows of a weight, as token ids do of an embedding."""
+    """0 .. size - 1 where an input only picks what has that size, as token ids do of an embedding."""
     bounds = []
     for node, index in value.uses():
-        if node.op_type in ("Cast", "Identity") and len(node.outputs) == 1:
+        if node.op_type in _MOVING and len(node.outputs) == 1 and (index == 0 or node.op_type == "Concat"):
             inner = _index_range(node.outputs[0])
-            if inner:
-                bounds.append(inner[1])
-        elif node.op_type == "Gather" and index == 1 and (data := node.inputs[0]) is not None:
-            axis = node.attributes.get_int("axis", 0)
-            if data.is_initializer() and data.shape is not None and isinstance(rows := data.shape[axis], int):
-                bounds.append(float(rows - 1))
+            bounds += [inner[1]] if inner else []
+        elif (
+            node.op_type in _INDEXED and index == 1 and (data := node.inputs[0]) is not None and data.shape is not None
+        ):
+            bounds += [float(size - 1) for size in _indexed(node, data.shape) if isinstance(size, int) and size]
     return (0.0, min(bounds)) if bounds else None
+
+
+def _indexed(node: ir.Node, shape: ir.Shape) -> list[Any]:
+    """The sizes that the second input of a node indexes."""
+    default = _INDEXED[node.op_type]
+    if default is not None:
+        return [shape[node.attributes.get_int("axis", default)]]
+    skipped = node.attributes.get_int("batch_dims", 0)
+    places = node.inputs[1].shape if node.inputs[1] is not None else None
+    count = places[-1] if places is not None and len(places) else None
+    return list(shape[skipped : skipped + count]) if isinstance(count, int) else list(shape)
 
 
 def _perm(value: ir.Value) -> tuple[int, ...] | None:

@@ -111,8 +111,10 @@ def lrn(emit: Emitter, x: ir.Value, *, alpha: float, beta: float, bias: float, s
 
     Core ML's own takes the middle of an even number of channels elsewhere: there the sum is a pool over channels.
     """
-    if size % 2 and emit.rank(x) in (3, 4):
-        return emit("local_response_norm", x=emit.floats(x), size=size, alpha=alpha, beta=beta, k=bias)
+    if size % 2 and emit.rank(x) in (3, 4):  # it goes over the third axis from the end
+        image = emit.floats(x) if emit.rank(x) == 4 else emit("expand_dims", x=emit.floats(x), axes=[-1])
+        made = emit("local_response_norm", x=image, size=size, alpha=alpha, beta=beta, k=bias)
+        return made if emit.rank(x) == 4 else emit("squeeze", x=made, axes=[-1])
     if emit.rank(x) != 4:
         raise Refusal(f"{emit.rank(x)} axes")
     channels = emit.static(x, "a size")[1]

@@ -93,14 +93,23 @@ def l2_norm(mil: Mil, x: ir.Value, *, epsilon: float = 1e-6) -> ir.Value:
 def local_response_norm(
     mil: Mil, x: ir.Value, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> ir.Value:
-    """LRN, for odd sizes of images.
+    """LRN over the third axis from the end, for odd sizes.
 
-    Which channels an even size takes Apple says nowhere; and for other ranks than 4 what the documentation says, the
-    second axis, is not what Apple's own tests expect.
+    The documentation has the second axis, which is the same of images. Of three axes the numbers in Apple's tests are
+    those of the third from the end, as in the layer of neural networks, which coremltools takes for the same. Which
+    channels an even size takes Apple says nowhere.
     """
     mil.require(size > 0, f"a size of {size}")
-    if size % 2 == 0:
+    rank, sizes = mil.rank(x), mil.sizes(x)
+    mil.require(rank >= 3, f"an input of {rank} axes")
+    if size % 2 == 0 and sizes[-3] != 1:
         raise Refusal(f"its size is {size}: which channels an even one takes is not documented")
-    if mil.rank(x) != 4:
-        raise Refusal(f"its input has {mil.rank(x)} axes: which one has the channels is not clear")
-    return mil.op("LRN", x, size=size, alpha=alpha, beta=beta, bias=k)
+    alpha, size = (alpha / size, 1) if sizes[-3] == 1 else (alpha, size)  # each number by itself
+    if rank == 4:
+        return mil.op("LRN", x, size=size, alpha=alpha, beta=beta, bias=k)
+    mil.warn("local_response_norm of other than four axes goes over the third from the end, as Apple's tests do")
+    if rank == 3:
+        return mil.squeeze(mil.op("LRN", mil.unsqueeze(x, 0), size=size, alpha=alpha, beta=beta, bias=k), 0)
+    whole = [mil.size(x, i) for i in range(rank)]
+    flat = mil.reshape(x, [mil.product(whole[:-3]), *whole[-3:]])
+    return mil.reshape(mil.op("LRN", flat, size=size, alpha=alpha, beta=beta, bias=k), whole)

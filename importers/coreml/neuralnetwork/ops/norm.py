@@ -75,11 +75,15 @@ def l2_normalize(net: Context, x: ir.Value, *, epsilon: float) -> ir.Value:
 
 @layer("lrn")
 def lrn(net: Context, x: ir.Value, *, alpha: float, beta: float, localSize: int, k: float) -> ir.Value:
-    """Across channels. A window of even size is symmetric as well: it has one number less."""
+    """Across channels, for odd windows: which channels an even one takes Apple says nowhere."""
     net.require(localSize > 0, "its window is empty")
-    odd = localSize if localSize % 2 else localSize - 1
+    net.at_least(x, 3)
+    alone = net.shape(x)[-3] == 1
+    if localSize % 2 == 0 and not alone:
+        raise Refusal(f"which channels its window of {localSize} takes is not documented")
     flat, back = net.as_rank(x, 4)
-    return back(net.op("LRN", flat, size=odd, alpha=alpha * odd / localSize, beta=beta, bias=k))
+    alpha, size = (alpha / localSize, 1) if alone else (alpha, localSize)
+    return back(net.op("LRN", flat, size=size, alpha=alpha, beta=beta, bias=k))
 
 
 @layer("layerNormalization")
