@@ -111,9 +111,11 @@ def show_report(report: Report, *, error: bool = False) -> None:
     out = Output(error)
     for between, header, rows, remarks in report.tables():
         out.line(between, "bold")
-        out.table(header, rows, optional=("cosine", "max rel", "dtype", "op", "allowed", "of spread"))
+        out.table(header, rows, optional=("cosine", "max rel", "dtype", "SNR dB", "op", "allowed", "of spread"))
         for remark in remarks:
             out.line(f"  {remark}")
+    for line in report.findings():
+        out.line(line, "bold")
     for line in report.footer():
         out.line(line, "dim")
     for item in report.not_compared:

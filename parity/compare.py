@@ -27,6 +27,7 @@ be "ok", however well it agrees: a model that returns a constant would have pass
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
@@ -78,7 +79,8 @@ class Row:
 
     `between` names the two sides, reference first. `kind` is "output", "before activation" or
     "layer". `max_rel` is over the elements with |ref| above the tolerance. `of_spread` is max_abs
-    by the spread of the reference. `tolerance` is the absolute one that was applied, `worst` the
+    by the spread of the reference. `snr` is the ratio of signal to noise, 10 log10(sum ref^2 / sum (ref - other)^2),
+    in dB, infinite where the two are equal. `tolerance` is the absolute one that was applied, `worst` the
     index of the largest difference. What could not be computed is None.
     """
 
@@ -92,6 +94,7 @@ class Row:
     max_abs: float | None = None
     max_rel: float | None = None
     cosine: float | None = None
+    snr: float | None = None
     of_spread: float | None = None
     tolerance: float | None = None
     worst: tuple[int, ...] | None = None
@@ -102,6 +105,7 @@ class Row:
         plain = asdict(self)
         plain["shape"] = list(self.shape)
         plain["worst"] = None if self.worst is None else list(self.worst)
+        plain["snr"] = None if self.snr == math.inf else self.snr  # JSON has no infinity
         return plain
 
 
@@ -198,7 +202,7 @@ def _close(row: Row, reference: Array, candidate: Array, rtol: float | None, ato
     row.max_abs, row.worst = _largest(difference)
     row.tolerance = tolerance
     row.of_spread = row.max_abs / spread if spread else None
-    row.cosine = _cosine(values, others)
+    row.cosine, row.snr = _cosine(values, others), _snr(magnitude, difference[finite])
     large = magnitude > tolerance
     row.max_rel = float((difference[finite][large] / magnitude[large]).max()) if large.any() else None
     if row.max_abs > tolerance:
@@ -238,6 +242,15 @@ def _cosine(a: Array, b: Array) -> float | None:
     return float(abs(np.vdot(a, b)) if np.iscomplexobj(a) else np.dot(a, b)) / float(
         np.linalg.norm(a) * np.linalg.norm(b)
     )
+
+
+def _snr(signal: Array, noise: Array) -> float | None:
+    """In dB; None where there is no signal."""
+    scale = float(signal.max())
+    if not scale:
+        return None
+    below = float(np.square(noise / scale).sum())
+    return 10 * math.log10(float(np.square(signal / scale).sum()) / below) if below else math.inf
 
 
 def _dims(shape: Sequence[int]) -> str:

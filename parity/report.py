@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from hub.text import printable
 from parity.compare import Row
+from parity.divergence import Divergence
 
 __all__ = ["NotCompared", "Report"]
 
@@ -39,6 +40,7 @@ class Report:
         inputs: name -> dtype and shape of what the models were run on.
         seed: of the generated inputs, None if they were given.
         notes: what the reader should know and need not act on.
+        divergences: the layers that fail while everything that feeds them agrees, where layers were compared.
     """
 
     title: str = ""
@@ -48,6 +50,7 @@ class Report:
     inputs: dict[str, str] = field(default_factory=dict)
     seed: int | None = None
     notes: list[str] = field(default_factory=list)
+    divergences: list[Divergence] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -72,6 +75,15 @@ class Report:
         """The compared row with the largest share of its tolerance used up."""
         rows = [row for row in self.rows if row.max_abs is not None and row.tolerance]
         return max(rows, key=lambda row: (row.max_abs or 0.0) / (row.tolerance or 1.0), default=None)
+
+    @property
+    def needed(self) -> float | None:
+        """The `rtol` with which everything would agree that differs; None if nothing differs, or none would do."""
+        shares = [row.of_spread if row.tolerance else None for row in self.mismatches]
+        known = [share for share in shares if share is not None]
+        if not shares or len(known) < len(shares):
+            return None
+        return float(f"{max(known) * 1.01:.1e}")
 
     @property
     def verdict(self) -> str:
@@ -101,6 +113,8 @@ class Report:
             "inputs": dict(self.inputs),
             "seed": self.seed,
             "notes": list(self.notes),
+            "divergences": [asdict(divergence) for divergence in self.divergences],
+            "needed_rtol": self.needed,
         }
 
     def __str__(self) -> str:
@@ -110,7 +124,7 @@ class Report:
             widths = [max(len(cells[i]) for cells in (header, *rows)) for i in range(len(header))]
             table = ["  ".join(map(_justify, cells, widths, range(len(cells)))) for cells in (header, *rows)]
             lines += ["", between, *(f"  {line}".rstrip() for line in (*table, *remarks))]
-        lines += ["", *self.footer()]
+        lines += ["", *self.findings(), *self.footer()]
         return "\n".join(lines).rstrip()
 
     def __repr__(self) -> str:
@@ -125,17 +139,30 @@ class Report:
             parts.append(f'<div class="notcompared"><b>Not compared</b><ul>{items}</ul></div>')
         for between, header, _, _ in self.tables():
             head = "".join(f"<th>{escape(cell)}</th>" for cell in (*header, "reason"))
-            body = "".join(_html_row(row) for row in self.rows if printable(row.between) == between)
+            rows = sorted((row for row in self.rows if printable(row.between) == between), key=_badness)
+            body = "".join(map(_html_row, rows))
             parts.append(f"<p>{escape(between)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        parts += [f"<p><b>{escape(line)}</b></p>" for line in self.findings()]
         parts.append("".join(f"<p><small>{escape(line)}</small></p>" for line in self.footer()))
         return "".join(parts) + "</div>"
 
     def tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]]:
         """For each two sides: who they are, a header, rows of text, and remarks on rows; all of it printable."""
         for between in dict.fromkeys(row.between for row in self.rows):
-            rows = [row for row in self.rows if row.between == between]
+            rows = sorted((row for row in self.rows if row.between == between), key=_badness)
             remarks = [f"{_what(row)}: {row.reason}" for row in rows if row.reason and not _shown(row)]
             yield printable(between), _HEADER, [_cells(row) for row in rows], [printable(remark) for remark in remarks]
+
+    def findings(self) -> list[str]:
+        """Where the two first differ, and which tolerance would have passed; printable."""
+        lines = []
+        for between in dict.fromkeys(item.between for item in self.divergences):
+            first, *others = [item for item in self.divergences if item.between == between]
+            more = f" ({len(others)} more like it: {joined([item.layer for item in others])})" if others else ""
+            lines.append(printable(f"first divergence, {between}: {first}{more}"))
+        if self.needed is not None:
+            lines.append(f"everything would agree with rtol={self.needed:.1e}")
+        return lines
 
     def footer(self) -> list[str]:
         """Notes, inputs and versions, printable."""
@@ -149,8 +176,8 @@ class Report:
         return lines
 
 
-_HEADER = ("value", "op", "dtype", "shape", "max abs", "allowed", "max rel", "of spread", "cosine", "verdict")
-_NUMBERS = range(4, 9)
+_HEADER = ("value", "op", "dtype", "shape", "max abs", "allowed", "max rel", "of spread", "cosine", "SNR dB", "verdict")
+_NUMBERS = range(4, 10)
 
 _STYLE = """
 .hub-report{font:13px/1.4 system-ui,sans-serif}
@@ -168,6 +195,12 @@ def _what(row: Row) -> str:
     return f"{row.kind} {row.name}" if row.kind != "before activation" else f"{row.name} before its activation"
 
 
+def _badness(row: Row) -> tuple[int, float]:
+    """The order of rows: what differs first, then what was not compared, then the rest; the worst first."""
+    share = (row.max_abs or 0.0) / row.tolerance if row.tolerance else 0.0
+    return ("mismatch", "not compared", "ok").index(row.verdict), -share
+
+
 def _shown(row: Row) -> bool:
     """Whether the reason is said elsewhere: by the numbers of the table, or under "not compared"."""
     return row.verdict == "not compared" or (row.verdict == "mismatch" and bool(row.tolerance))
@@ -179,13 +212,14 @@ def _cells(row: Row) -> tuple[str, ...]:
         "layer": f"layer {row.name}",
     }.get(row.kind, row.name)
     cosine = "-" if row.cosine is None else f"{row.cosine:.6f}"
+    snr = "-" if row.snr is None else f"{row.snr:.0f}"
     shape = "x".join(map(str, row.shape)) or "scalar"
     numbers = tuple(
         "-" if value is None else f"{value:.1e}" for value in (row.max_abs, row.tolerance, row.max_rel, row.of_spread)
     )
     op = "" if row.kind == "before activation" else row.op
     verdict = row.verdict if row.verdict == "ok" else row.verdict.upper()
-    return (printable(name), printable(op) or "-", row.dtype, shape, *numbers, cosine, verdict)
+    return (printable(name), printable(op) or "-", row.dtype, shape, *numbers, cosine, snr, verdict)
 
 
 def _justify(text: str, width: int, column: int) -> str:

@@ -90,6 +90,7 @@ class Runner(Protocol):
     `grain` says what a layer is: "whole" as in the source, "core" without the activation that the
     source may include in it, "parts" one of several that a layer of the source became.
     `layers` maps the layers that can be tapped to their ops, `ops` outputs and "before:" taps.
+    `flow` has for each layer those that feed it, and is empty where the runtime does not say.
     `precision` is what it computes in, a key of `parity.compare.TOLERANCES`; `remarks` go into the report."""
 
     name: str
@@ -102,6 +103,7 @@ class Runner(Protocol):
     grain: Literal["whole", "core", "parts"]
     precision: str
     remarks: list[str]
+    flow: dict[str, list[str]]
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """Outputs in order, then the taps that could be given.
@@ -114,6 +116,10 @@ class Runner(Protocol):
 
     def as_written(self) -> None:
         """Take and give what the file itself does, where it says how its source did."""
+        ...
+
+    def bytes_of(self, layer: str, feeds: Mapping[str, Array]) -> int | None:
+        """The size of what a layer gives for these inputs, if that is known before it runs."""
         ...
 
     def close(self) -> None:
@@ -143,9 +149,14 @@ class Description:
     grain: Literal["whole", "core", "parts"] = "whole"
     precision: str = "float32"
     remarks: list[str] = field(default_factory=list)
+    flow: dict[str, list[str]] = field(default_factory=dict)
 
     def as_written(self) -> None:
         """Take and give what the file itself does, where it says how its source did."""
+
+    def bytes_of(self, layer: str, feeds: Mapping[str, Array]) -> int | None:
+        """See `Runner.bytes_of`."""
+        return None
 
 
 def find(name: str) -> Runtime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,15 +58,31 @@ class OnnxRuntimeRunner(Description):
         self.model, self.path = model, path
         initializers = model.graph.initializers
         self.inputs = [_port(value) for value in model.graph.inputs if value.name not in initializers]
-        self._values = _layer_values(model.graph)
-        self._cores = _cores(model.graph, self._values)
+        layers = _layers(model.graph)
+        self._values = _layer_values(model.graph, layers)
+        self._cores = _cores(model.graph, layers, self._values)
         self.layers = {name: _op(value) for name, value in self._values.items()}
         self._before = _before_activations(model.graph)
         self.perms = {f"layer:{name}": perm for name, value in self._values.items() if (perm := _perm(value))}
         self.perms |= {f"before:{name}": perm for name, (_, perm, _) in self._before.items() if perm}
         self.ops = {str(value.name): _op(value) for value in model.graph.outputs}
         self.ops |= {f"before:{name}": op for name, (_, _, op) in self._before.items()}
+        self.flow = _flow(model.graph, layers)
         self._session: tuple[tuple[str, ...], Any] | None = None
+
+    def bytes_of(self, layer: str, feeds: Mapping[str, Array]) -> int | None:
+        """See `parity.runners.Runner.bytes_of`."""
+        value = self._values.get(layer)
+        if value is None or value.shape is None or value.dtype is None:
+            return None
+        sizes: dict[Any, int] = {}
+        for given in self.model.graph.inputs:
+            if given.name in feeds and given.shape is not None:
+                pairs = zip(given.shape, feeds[str(given.name)].shape, strict=False)
+                sizes |= {getattr(size, "value", size): found for size, found in pairs}
+        shape = [d if isinstance(d, int) else sizes.get(d.value) for d in value.shape]
+        known = [size for size in shape if size is not None]
+        return math.prod(known) * value.dtype.bitwidth // 8 if len(known) == len(shape) else None
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """See `parity.runners.Runner.run`."""
@@ -175,6 +192,16 @@ def _perm(value: ir.Value) -> tuple[int, ...] | None:
     return tuple(int(part) for part in text.split(",")) if text else None
 
 
+Layers = Mapping["ir.Node", str]
+"""The layer of the source that each node belongs to; "" for those of none."""
+
+
+def _layers(graph: ir.Graph) -> Layers:
+    """As the metadata says; in a model without any, each node is one."""
+    layers = {node: node.metadata_props.get("hub.layer", "") for node in graph.all_nodes()}
+    return layers if any(layers.values()) else {node: node.name or "" for node in graph.all_nodes()}
+
+
 def _op(value: ir.Value) -> str:
     node = value.producer()
     if node is None:
@@ -182,18 +209,18 @@ def _op(value: ir.Value) -> str:
     return node.metadata_props.get("hub.source_op") or node.op_type
 
 
-def _layer_values(graph: ir.Graph) -> dict[str, ir.Value]:
+def _layer_values(graph: ir.Graph, layers: Layers) -> dict[str, ir.Value]:
     """The value that leaves each source layer. A layer that several leave (it is used more than
     once, or has several outputs) has no single one and is left out."""
     exits: dict[str, list[ir.Value]] = {}
     for node in graph:
-        layer = node.metadata_props.get("hub.layer")
+        layer = layers[node]
         if not layer:
             continue
         for value in node.outputs:
             if "hub.columns" in value.metadata_props:
                 continue  # its columns are in another order than the source's
-            others = {user.metadata_props.get("hub.layer") for user, _ in value.uses()} - {layer}
+            others = {layers[user] for user, _ in value.uses()} - {layer}
             if value.is_graph_output() or others:
                 exits.setdefault(layer, []).append(value)
     values = {}
@@ -205,27 +232,53 @@ def _layer_values(graph: ir.Graph) -> dict[str, ir.Value]:
     return values
 
 
-def _cores(graph: ir.Graph, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+def _flow(graph: ir.Graph, layers: Layers) -> dict[str, list[str]]:
+    """By layer of the source, those that feed it, also through nodes of no layer."""
+    reached: dict[ir.Node, dict[str, None]] = {}
+    flow: dict[str, dict[str, None]] = {}
+    for node in graph:
+        makers = [value.producer() for value in [*node.inputs, *_captured(node)] if value is not None]
+        feeding = {layer: None for maker in makers if maker is not None for layer in reached.get(maker, {})}
+        layer = layers[node]
+        if layer:
+            flow.setdefault(layer, {}).update({other: None for other in feeding if other != layer})
+        reached[node] = {layer: None} if layer else feeding
+    return {layer: list(others) for layer, others in flow.items()}
+
+
+def _captured(node: ir.Node) -> list[ir.Value]:
+    """What the bodies of a node take from outside."""
+    bodies = [attribute.as_graph() for attribute in node.attributes.values() if attribute.type.name == "GRAPH"]
+    inside = {inner for body in bodies for inner in body.all_nodes()}
+    values = [value for inner in inside for value in inner.inputs if value is not None]
+    return [value for value in values if value.producer() is not None and value.producer() not in inside]
+
+
+def _cores(graph: ir.Graph, layers: Layers, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
     """What each layer computes before its activation, if it includes one. A layer of several computing
     operators has no such value, one of none is all there is."""
     computing: dict[str, list[ir.Node]] = {}
     for node in graph:
-        if node.op_type in _COMPUTING and (layer := node.metadata_props.get("hub.layer")):
+        if node.op_type in _COMPUTING and (layer := layers[node]):
             computing.setdefault(layer, []).append(node)
     cores = {name: value for name, value in values.items() if name not in computing}
     for layer, nodes in computing.items():
         if layer in values and len(nodes) == 1:
             value = nodes[0].outputs[0]
             users = [node for node, _ in value.uses()]
-            if len(users) == 1 and users[0].op_type == "Add" and _adds_weight(users[0], layer):
+            if (
+                len(users) == 1
+                and users[0].op_type == "Add"
+                and layers.get(users[0]) == layer
+                and _adds_weight(users[0])
+            ):
                 value = users[0].outputs[0]
             cores[layer] = value
     return cores
 
 
-def _adds_weight(node: ir.Node, layer: str) -> bool:
-    same = node.metadata_props.get("hub.layer") == layer
-    return same and any(value is not None and value.is_initializer() for value in node.inputs)
+def _adds_weight(node: ir.Node) -> bool:
+    return any(value is not None and value.is_initializer() for value in node.inputs)
 
 
 def _transposes_one_of(value: ir.Value, others: Sequence[ir.Value]) -> bool:

@@ -1,0 +1,272 @@
+"""One check at work: every side run on the same numbers, outputs and layers compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub.errors import UsageError
+from parity.compare import compare, compare_arrays, tolerance_of
+from parity.divergence import divergences
+from parity.golden import Recorded, save_golden
+from parity.inputs import generate, given
+from parity.layers import common_layers, flow_of, layer_tap, wholes
+from parity.report import NotCompared, Report, joined
+from parity.runners import BEFORE, Array, LoadFailed, RunFailed
+from parity.sides import Side, arranged, failed, feeds_for, matching, merged
+
+__all__ = ["MEMORY", "Comparison"]
+
+MEMORY = 1 << 30
+"""Bytes of layer values that are held at a time."""
+
+Common = Mapping[tuple[int, int], Sequence[tuple[str, str]]]
+"""By pair of sides: the layers that both know, by their names on either."""
+
+
+@dataclass
+class Comparison:
+    """One check: what it was asked for, and the report that it fills."""
+
+    report: Report
+    inputs: Any
+    rtol: float | None
+    atol: float | None
+    layers: bool
+    seed: int
+    batches: Sequence[int] = (2,)
+    memory: int = MEMORY
+    first: tuple[dict[str, Array], dict[str, Array]] | None = None
+    again: str = ""
+
+    def record(self, side: Side, path: str | os.PathLike[str]) -> None:
+        """Write what the first side was given and gave, once it has run."""
+        if self.first is None:
+            raise UsageError(f"{path}: {side.label} gave nothing that could be recorded")
+        saved = save_golden(path, *self.first, runtime=side.runner.name, version=side.runner.version)
+        self.report.notes.append(f"{saved} holds what {side.label} was given and gave: `hub check {saved} FILE`")
+
+    def run(self, sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> None:
+        """Run every side on the same numbers, then compare the `pairs` of sides, reference first."""
+        matched = [matching(sides[0], side, self.report) for side in sides]
+        common = {(a, b): common_layers(sides[a], sides[b]) if self.layers else [] for a, b in pairs}
+        tried: list[dict[str, str]] = []
+        for batch in self.batches:
+            feeds = self._feeds(sides, matched, batch)
+            shapes = {name: "x".join(map(str, array.shape)) or "scalar" for name, array in feeds.items()}
+            if shapes in tried:
+                continue  # the size of the batch is fixed, or given
+            tried.append(shapes)
+            self.again = f", batch of {batch}" if len(tried) > 1 else ""
+            self._run_on(feeds, sides, pairs, matched, common)
+            for name, array in feeds.items():
+                text = f", {shapes[name]}" if self.again else f"{array.dtype.name} {shapes[name]}"
+                self.report.inputs[name] = self.report.inputs.get(name, "") + text
+
+    def _run_on(
+        self,
+        feeds: dict[str, Array],
+        sides: Sequence[Side],
+        pairs: Sequence[tuple[int, int]],
+        matched: Sequence[Mapping[str, str]],
+        common: Common,
+    ) -> None:
+        """One set of numbers: the outputs and some layers first, then further layers, as many at a time as `memory`
+        holds."""
+        given = [feeds_for(side, names, feeds) for side, names in zip(sides, matched, strict=True)]
+        runs, sizes = 0, Sizes(self.memory)
+        for part in sizes.parts(sides, given, common):
+            results = [self._run(side, given[i], self._taps(i, sides, part, runs)) for i, side in enumerate(sides)]
+            if not runs and results[0] is not None and self.first is None:
+                self.first = feeds, {k: v for k, v in results[0].items() if not k.startswith(("core:", "exit:"))}
+            for a, b in pairs:
+                ours, theirs = results[a], results[b]
+                if ours is None or theirs is None:
+                    return
+                if not runs:
+                    self._compare_outputs(sides[a], sides[b], ours, theirs)
+                self._compare_layers(sides[a], sides[b], ours, theirs, part[a, b])
+                sizes.saw(part[a, b], ours, theirs)
+            runs += 1
+        for a, b in pairs if self.layers else ():
+            self._conclude(sides[a], sides[b], common[a, b])
+        if runs > 1:
+            self.report.notes.append(
+                f"layers compared in {runs} runs, to hold about {self.memory / 1e6:.0f} MB at a time"
+            )
+
+    @staticmethod
+    def _taps(index: int, sides: Sequence[Side], part: Common, runs: int) -> list[str]:
+        """What one side is asked for beside its outputs."""
+        side = sides[index]
+        taps = [] if runs else [BEFORE]
+        taps += [f"layer:{name}" for name in side.chosen.values()]
+        for pair, names in part.items():
+            if index in pair:
+                other = sides[pair[1 - pair.index(index)]]
+                taps += [layer_tap(known[pair.index(index)], side, other) for known in names]
+        return taps
+
+    def _feeds(self, sides: Sequence[Side], matched: Sequence[Mapping[str, str]], batch: int) -> dict[str, Array]:
+        """The numbers to run on, by the names of the first side."""
+        ports = merged(sides, matched)
+        for side, names in zip(sides, matched, strict=True):
+            if isinstance(side.runner, Recorded):
+                if self.inputs is not None:
+                    raise UsageError("a recording has inputs of its own; do not give others")
+                return given({name: side.runner.feeds[theirs] for name, theirs in names.items()}, ports)
+        if self.inputs is not None:
+            return given(self.inputs, ports)
+        self.report.seed = self.seed
+        return generate(ports, seed=self.seed, batch=batch)
+
+    def _run(self, side: Side, feeds: dict[str, Array], taps: Sequence[str]) -> dict[str, Array] | None:
+        try:
+            values = side.runner.run(feeds, taps)
+        except LoadFailed as error:
+            failed(self.report, side, f"{side.runner.name} cannot load it: {error}", "not loadable")
+            return None
+        except RunFailed as error:
+            failed(self.report, side, f"{side.runner.name} cannot run it: {error}", "not runnable")
+            return None
+        if not side.chosen:
+            return values
+        chosen = {name: values.get(f"layer:{layer}", values.get(layer)) for name, layer in side.chosen.items()}
+        found = {name: array for name, array in chosen.items() if array is not None}
+        if len(found) < len(chosen):
+            missing = joined([side.chosen[name] for name in chosen if name not in found])
+            failed(self.report, side, f"{side.runner.name} does not give {missing}", "not tapped")
+            return None
+        return found
+
+    def _compare_outputs(
+        self, reference: Side, candidate: Side, ours: Mapping[str, Array], theirs: Mapping[str, Array]
+    ) -> None:
+        """Rows for the outputs, and for what goes into a squashing activation that produces one."""
+        between = f"{candidate.label} against {reference.label}{self.again}"
+        ops = candidate.runner.ops | reference.runner.ops
+        outputs, others = _outputs(ours), _outputs(theirs)
+        pairs = _output_pairs(list(outputs), list(others), self.report)
+        rtol = self._rtol(reference, candidate)
+        for row in compare(outputs, others, rtol=rtol, atol=self.atol, pairs=pairs):
+            row.between, row.op = between, ops.get(row.name, "")
+            self.report.rows.append(row)
+        for name, other in pairs:
+            key, other_key = f"before:{name}", f"before:{other}"
+            if key in ours and other_key in theirs:
+                a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                row = compare_arrays(name, a, b, rtol=rtol, atol=self.atol)
+                row.between, row.kind, row.op = between, "before activation", ops.get(key) or ops.get(other_key, "")
+                self.report.rows.append(row)
+            elif key in ours or other_key in theirs:
+                self.report.notes.append(f"{between}: one of them only gives {name} before its activation")
+
+    def _rtol(self, reference: Side, candidate: Side) -> float | None:
+        """The tolerance that was asked for, else that of the coarser of what the two compute in, which is said."""
+        if self.rtol is not None:
+            return self.rtol
+        known = {side.runner.precision: tolerance_of(side.runner.precision) for side in (reference, candidate)}
+        allowed = {precision: rtol for precision, rtol in known.items() if rtol is not None}
+        if not allowed:
+            return None
+        precision, rtol = max(allowed.items(), key=lambda item: item[1])
+        note = f"compared with the tolerance of {precision}, {rtol:g} of the spread"
+        if note not in self.report.notes:
+            self.report.notes.append(note)
+        return rtol
+
+    def _compare_layers(
+        self,
+        reference: Side,
+        candidate: Side,
+        ours: Mapping[str, Array],
+        theirs: Mapping[str, Array],
+        common: Sequence[tuple[str, str]],
+    ) -> None:
+        """Rows for the layers that both know, and an entry for those that could not be compared."""
+        between = f"{candidate.label} against {reference.label}{self.again}"
+        absent = []
+        for name, other in common:
+            key, other_key = layer_tap(name, reference, candidate), layer_tap(other, candidate, reference)
+            if key in ours and other_key in theirs:
+                a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                if [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]:
+                    b = b.reshape(a.shape)  # axes of size 1 are no difference between layers
+                row = compare_arrays(name, a, b, rtol=self._rtol(reference, candidate), atol=self.atol)
+                row.between, row.kind, row.op = between, "layer", reference.runner.layers.get(name, "")
+                if a.shape != b.shape and sorted(a.shape) == sorted(b.shape):
+                    # Its values are in another layout and nothing says which: no permutation is tried.
+                    row.verdict, row.reason = "not compared", f"{row.reason}, and its layout is not recorded"
+                self.report.rows.append(row)
+            else:
+                absent.append(name)
+        if absent:
+            what = f"{between}, {len(absent)} layer{'s' if len(absent) > 1 else ''}"
+            self.report.skipped.append(NotCompared(what, f"no single output: {joined(absent)}", "not tapped"))
+
+    def _conclude(self, reference: Side, candidate: Side, common: Sequence[tuple[str, str]]) -> None:
+        """Where the two first differ, and the layers that only one of them has."""
+        between = f"{candidate.label} against {reference.label}{self.again}"
+        rows = [row for row in self.report.rows if row.between == between]
+        self.report.divergences += divergences(rows, flow_of(reference, candidate, common))
+        for side, position in ((reference, 0), (candidate, 1)):
+            known = {pair[position] for pair in common}
+            if side.runner.grain == "parts":
+                known |= {name for name in side.runner.layers if known & {*wholes(name)}}
+            if rest := [name for name in side.runner.layers if name not in known]:
+                self.report.notes.append(f"{between}: only {side.label} has the layers {joined(rest)}")
+
+
+class Sizes:
+    """How many layers are asked for at a time, so that their values stay below a number of bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._bytes = self._count = 0
+
+    def parts(self, sides: Sequence[Side], feeds: Sequence[Mapping[str, Array]], common: Common) -> Iterator[Common]:
+        """The layers of each pair of sides, part by part; one part at least."""
+        rest = {pair: list(names) for pair, names in common.items()}
+        while True:
+            part: dict[tuple[int, int], list[tuple[str, str]]] = {pair: [] for pair in rest}
+            room = self.most
+            for pair, names in rest.items():
+                while names and room > 0:
+                    part[pair].append(names.pop(0))
+                    room -= 2 * self._expected(sides, feeds, pair, part[pair][-1])
+            yield part
+            if not any(rest.values()):
+                return
+
+    def _expected(
+        self, sides: Sequence[Side], feeds: Sequence[Mapping[str, Array]], pair: tuple[int, int], names: tuple[str, str]
+    ) -> int:
+        """The bytes of a layer: as a side knows them, else the mean of those seen, else a part of what may be held."""
+        for index, name in zip(pair, names, strict=True):
+            known = sides[index].runner.bytes_of(name, feeds[index])
+            if known is not None:
+                return known
+        return self._bytes // self._count if self._count else self.most // 64
+
+    def saw(self, names: Sequence[tuple[str, str]], *values: Mapping[str, Array]) -> None:
+        """What a part really took."""
+        taken = sum(a.nbytes for v in values for k, a in v.items() if k.startswith(("layer:", "core:", "exit:")))
+        self._bytes, self._count = self._bytes + taken // 2, self._count + len(names)
+
+
+def _outputs(values: Mapping[str, Array]) -> dict[str, Array]:
+    return {
+        name: array for name, array in values.items() if not name.startswith(("before:", "layer:", "core:", "exit:"))
+    }
+
+
+def _output_pairs(ours: list[str], theirs: list[str], report: Report) -> list[tuple[str, str]]:
+    """Outputs by name where the names are the same, by position where the numbers are."""
+    if len(ours) == len(theirs) and set(ours) != set(theirs):
+        pairs = list(zip(ours, theirs, strict=True))
+        if len(pairs) > 1:
+            report.notes.append(f"outputs matched by position: {joined([f'{a} = {b}' for a, b in pairs])}")
+        return pairs
+    return [(name, name) for name in ours if name in theirs]
