@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -52,6 +53,10 @@ app.add_typer(runtimes_app, name="runtimes", short_help="List, install and remov
 SOURCE_HELP = "A model file, or a pair of files as STRUCTURE,WEIGHTS (arch.json,weights.h5)."
 RuntimeName = Annotated[str, typer.Argument(metavar="NAME", help="One of those that `hub runtimes list` shows.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for errors too.")]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option("--report", metavar="FILE", help="Write the report: .html, .md, .json, .xml (JUnit). Repeatable."),
+]
 From = Annotated[str | None, typer.Option("--source", metavar="FORMAT", help="Format of SRC, if it cannot be told.")]
 
 
@@ -100,11 +105,13 @@ def convert(
     keep_rejected: Annotated[
         bool, typer.Option("--keep-rejected", help="Keep files that failed the check, as *.rejected.")
     ] = False,
+    report: Reports = None,
     as_json: Json = False,
 ) -> None:
     """Convert SRC to DST and compare the two on the same numbers."""
     options = _options(option or []) | ({} if opset is None else {"opset": opset})
-    with terminal.progress(quiet=as_json) as progress:
+    _forms(report or [])
+    with terminal.progress(quiet=as_json) as progress, _reporting(report or []):
         result = hub.convert(
             _source(src),
             dst,
@@ -118,6 +125,8 @@ def convert(
             progress=progress,
             **options,
         )
+    if result.report is not None:
+        _save(result.report, report or [])
     if as_json:
         terminal.show_json({"ok": True, **result.to_dict()})
     else:
@@ -139,14 +148,28 @@ def check(
         Path | None,
         typer.Option("--golden", metavar="FILE.npz", help="Write what A was given and gave: to check B elsewhere."),
     ] = None,
+    memory: Annotated[
+        int | None, typer.Option("--memory", metavar="MB", min=1, help="Of layer values held at a time; 1074.")
+    ] = None,
+    report_to: Reports = None,
     as_json: Json = False,
 ) -> None:
     """Run A and B, each in its own runtime, on the same numbers and compare all outputs."""
+    _forms(report_to or [])
+    held = {} if memory is None else {"memory": memory * 10**6}
     with terminal.progress(quiet=as_json) as progress:
         progress("running both models")
         report = hub.check(
-            *(_source(a), _source(b)), inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, golden=golden
+            *(_source(a), _source(b)),
+            inputs=inputs,
+            rtol=rtol,
+            atol=atol,
+            layers=layers,
+            seed=seed,
+            golden=golden,
+            **held,
         )
+    _save(report, report_to or [])
     code = _exit_code(report)
     if as_json:
         terminal.show_json({**report.to_dict(), "exit_code": code})
@@ -296,6 +319,29 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def _forms(paths: Sequence[Path]) -> None:
+    """Refuse a report of unknown form before anything is run."""
+    from parity.rendering import known
+
+    for path in paths:
+        known(path)
+
+
+def _save(report: Report, paths: Sequence[Path]) -> None:
+    for path in paths:
+        report.save(path)
+
+
+@contextmanager
+def _reporting(paths: Sequence[Path]) -> Iterator[None]:
+    """The report of a conversion that failed the check is written as well."""
+    try:
+        yield
+    except ParityError as error:
+        _save(error.report, paths)
+        raise
 
 
 def _exit_code(report: Report) -> int:

@@ -235,11 +235,12 @@ def check(
     layers: bool = False,
     seed: int = 0,
     golden: str | Path | None = None,
+    memory: int = 1 << 30,
 ) -> Report:
     """Compare two models, each in its own runtime, on the same inputs; see `parity.check.check`."""
     from parity.check import check as compare
 
-    return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, golden=golden)
+    return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, golden=golden, memory=memory)
 
 
 def inspect(src: Source, *, to: str | None = None, source: str | None = None) -> Inspection:

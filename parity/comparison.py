@@ -210,7 +210,9 @@ class Comparison:
         """Where the two first differ, and the layers that only one of them has."""
         between = f"{candidate.label} against {reference.label}{self.again}"
         rows = [row for row in self.report.rows if row.between == between]
-        self.report.divergences += divergences(rows, flow_of(reference, candidate, common))
+        flow = flow_of(reference, candidate, common)
+        self.report.divergences += divergences(rows, flow)
+        self.report.flows[between] = {layer: list(others) for layer, others in (flow or {}).items()}
         for side, position in ((reference, 0), (candidate, 1)):
             known = {pair[position] for pair in common}
             if side.runner.grain == "parts":

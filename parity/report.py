@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any, Literal
 
 from hub.text import printable
 from parity.compare import Row
 from parity.divergence import Divergence
 
-__all__ = ["NotCompared", "Report"]
+__all__ = ["NotCompared", "Report", "joined", "title_of"]
 
 Why = Literal["missing dependency", "not loadable", "not runnable", "no runtime", "no information", "not tapped"]
 
@@ -41,6 +43,7 @@ class Report:
         seed: of the generated inputs, None if they were given.
         notes: what the reader should know and need not act on.
         divergences: the layers that fail while everything that feeds them agrees, where layers were compared.
+        flows: by two sides, for each layer those that feed it, as far as the runtimes say it.
     """
 
     title: str = ""
@@ -51,6 +54,7 @@ class Report:
     seed: int | None = None
     notes: list[str] = field(default_factory=list)
     divergences: list[Divergence] = field(default_factory=list)
+    flows: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -67,7 +71,7 @@ class Report:
         """Everything that was not compared, with the reason: models, layers, and single outputs."""
         rows = [row for row in self.rows if row.verdict == "not compared"]
         return self.skipped + [
-            NotCompared(f"{row.between}, {_what(row)}", row.reason, "no information") for row in rows
+            NotCompared(f"{row.between}, {title_of(row)}", row.reason, "no information") for row in rows
         ]
 
     @property
@@ -117,6 +121,17 @@ class Report:
             "needed_rtol": self.needed,
         }
 
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report: `.html`, `.md` (Markdown), `.json`, or `.xml` (JUnit).
+
+        Raises:
+            UsageError: the suffix is none of these.
+            HubError: it cannot be written.
+        """
+        from parity.rendering import write
+
+        return write(self, path)
+
     def __str__(self) -> str:
         lines = [self.verdict]
         lines += [f"  not compared: {printable(str(item))}" for item in self.not_compared]
@@ -150,7 +165,7 @@ class Report:
         """For each two sides: who they are, a header, rows of text, and remarks on rows; all of it printable."""
         for between in dict.fromkeys(row.between for row in self.rows):
             rows = sorted((row for row in self.rows if row.between == between), key=_badness)
-            remarks = [f"{_what(row)}: {row.reason}" for row in rows if row.reason and not _shown(row)]
+            remarks = [f"{title_of(row)}: {row.reason}" for row in rows if row.reason and not _shown(row)]
             yield printable(between), _HEADER, [_cells(row) for row in rows], [printable(remark) for remark in remarks]
 
     def findings(self) -> list[str]:
@@ -169,7 +184,9 @@ class Report:
         lines = [printable(note) for note in self.notes]
         if self.inputs:
             made = "given" if self.seed is None else f"seed {self.seed}"
-            lines.append(f"inputs ({made}): " + ", ".join(f"{printable(n)} {kind}" for n, kind in self.inputs.items()))
+            lines.append(
+                f"inputs ({made}): " + ", ".join(printable(f"{name} {kind}") for name, kind in self.inputs.items())
+            )
         if self.versions:
             text = ", ".join(f"{name} {version}".strip() for name, version in self.versions.items())
             lines.append(f"versions: {printable(text)}")
@@ -191,7 +208,8 @@ _STYLE = """
 """.replace("\n", "")
 
 
-def _what(row: Row) -> str:
+def title_of(row: Row) -> str:
+    """What a row is about, in words."""
     return f"{row.kind} {row.name}" if row.kind != "before activation" else f"{row.name} before its activation"
 
 
