@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ Common = Mapping[tuple[int, int], Sequence[tuple[str, str]]]
 
 @dataclass
 class Comparison:
-    """One check: what it was asked for, and the report that it fills."""
+    """One check: what it was asked for, and the report that it fills. `only`: the first side's layers to compare."""
 
     report: Report
     inputs: Any
@@ -38,6 +38,7 @@ class Comparison:
     seed: int
     batches: Sequence[int] = (2,)
     memory: int = MEMORY
+    only: Collection[str] | None = None
     first: tuple[dict[str, Array], dict[str, Array]] | None = None
     again: str = ""
 
@@ -51,7 +52,7 @@ class Comparison:
     def run(self, sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> None:
         """Run every side on the same numbers, then compare the `pairs` of sides, reference first."""
         matched = [matching(sides[0], side, self.report) for side in sides]
-        common = {(a, b): common_layers(sides[a], sides[b]) if self.layers else [] for a, b in pairs}
+        common = {(a, b): self._chosen(sides[a], sides[b]) for a, b in pairs}
         tried: list[dict[str, str]] = []
         for batch in self.batches:
             feeds = self._feeds(sides, matched, batch)
@@ -64,6 +65,11 @@ class Comparison:
             for name, array in feeds.items():
                 text = f", {shapes[name]}" if self.again else f"{array.dtype.name} {shapes[name]}"
                 self.report.inputs[name] = self.report.inputs.get(name, "") + text
+
+    def _chosen(self, a: Side, b: Side) -> list[tuple[str, str]]:
+        """The layers to compare."""
+        known = common_layers(a, b) if self.layers else []
+        return known if self.only is None else [pair for pair in known if pair[0] in self.only]
 
     def _run_on(
         self,
@@ -90,7 +96,7 @@ class Comparison:
                 self._compare_layers(sides[a], sides[b], ours, theirs, part[a, b])
                 sizes.saw(part[a, b], ours, theirs)
             runs += 1
-        for a, b in pairs if self.layers else ():
+        for a, b in pairs if self.layers and self.only is None else ():
             self._conclude(sides[a], sides[b], common[a, b])
         if runs > 1:
             self.report.notes.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from parity.compare import Row
 
-__all__ = ["Divergence", "divergences"]
+__all__ = ["Divergence", "divergences", "feeding"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def divergences(rows: Sequence[Row], graph: Mapping[str, Sequence[str]] | None) 
     for name, row in layers.items():
         if row.verdict != "mismatch":
             continue
-        nearest, unknown = _feeding(name, graph, layers)
+        nearest, unknown = feeding(name, graph, layers)
         if not any(layers[other].verdict == "mismatch" for other in nearest):
             found.append(Divergence(name, row.op, row.between, tuple(nearest), tuple(unknown)))
     return found
 
 
-def _feeding(name: str, graph: Mapping[str, Sequence[str]], layers: Mapping[str, Row]) -> tuple[list[str], list[str]]:
-    """The nearest compared layers that feed one, and those between that were not compared."""
+def feeding(name: str, graph: Mapping[str, Sequence[str]], layers: Mapping[str, Row]) -> tuple[list[str], list[str]]:
+    """The nearest compared layers that feed one, and those between that were not compared (`layers` are rows)."""
     nearest: list[str] = []
     unknown: list[str] = []
     seen = {name}

@@ -16,7 +16,7 @@ from parity.runners import BEFORE, SQUASHING, Array, Description, LoadFailed, Po
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["OnnxRuntimeRunner", "available", "open"]
+__all__ = ["OnnxRuntimeRunner", "available", "exits", "open"]
 
 _COMPUTING = frozenset(
     {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "GroupNormalization"}
@@ -160,6 +160,11 @@ _MOVING = frozenset("Cast Identity Reshape Squeeze Unsqueeze Expand Transpose Co
 
 _INDEXED = {"Gather": 0, "GatherElements": 0, "ScatterElements": 0, "GatherND": None, "ScatterND": None}
 """Operators whose second input indexes their first: along an axis with this default, or with tuples."""
+
+
+def exits(graph: ir.Graph) -> dict[str, ir.Value]:
+    """By layer of the source: the value that leaves it, where it is one."""
+    return _layer_values(graph, _layers(graph))
 
 
 def _index_range(value: ir.Value) -> tuple[float, ...] | None:

@@ -1,0 +1,191 @@
+"""Find the layer at which two models begin to differ by bisection, a layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.errors import HubError
+from parity.compare import Row
+from parity.comparison import Comparison
+from parity.divergence import Divergence, feeding
+from parity.layers import common_layers, flow_of
+from parity.report import Report
+from parity.sides import Side, agree_on_form, labels, open_side
+
+__all__ = ["Location", "Probe", "locate"]
+
+
+@dataclass
+class Location:
+    """What `locate` returns.
+
+    Attributes:
+        divergence: the layer at which the two begin to differ; None where they agree, or differ behind every layer
+            that both know.
+        report: the outputs, that layer and what feeds it.
+        runs: how often the two models ran.
+    """
+
+    divergence: Divergence | None
+    report: Report
+    runs: int
+
+    def __str__(self) -> str:
+        found = str(self.divergence) if self.divergence is not None else self._without()
+        return f"{found}\n(found in {self.runs} runs of both)\n\n{self.report}"
+
+    def _without(self) -> str:
+        if not self.report.mismatches:
+            return "no difference was found: the outputs agree" if self.report.ok else "nothing could be compared"
+        return "the two differ behind the last layer that both know"
+
+
+@dataclass
+class Probe:
+    """Two opened models that are asked for single layers. What was found is kept."""
+
+    sides: tuple[Side, Side]
+    inputs: Any = None
+    rtol: float | None = None
+    atol: float | None = None
+    seed: int = 0
+    rows: dict[str, Row] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    outputs: Report | None = None
+    runs: int = 0
+
+    def row(self, layer: str) -> Row | None:
+        """The comparison of one layer; None if one of the two does not give it."""
+        if layer not in self.asked:
+            self.asked.add(layer)
+            report = self._compare({layer})
+            self.rows |= {row.name: row for row in report.rows if row.kind == "layer"}
+        return self.rows.get(layer)
+
+    def fails(self, layer: str) -> bool | None:
+        """Whether the two differ in a layer; None if that is not known."""
+        row = self.row(layer)
+        if row is None or (row.verdict == "not compared" and row.max_abs is None):
+            return None
+        return row.verdict == "mismatch"
+
+    def ends(self) -> Report:
+        """The comparison of the outputs."""
+        if self.outputs is None:
+            self.outputs = self._compare(set())
+        return self.outputs
+
+    def _compare(self, layers: set[str]) -> Report:
+        report = Report(title=f"{self.sides[1].label} against {self.sides[0].label}")
+        Comparison(report, self.inputs, self.rtol, self.atol, True, self.seed, only=layers).run(self.sides, [(0, 1)])
+        self.runs += 1
+        return report
+
+
+def locate(
+    a: Any, b: Any, *, inputs: Any = None, rtol: float | None = None, atol: float | None = None, seed: int = 0
+) -> Location:
+    """Find the first layer, by the graph, in which `b` differs from `a`; arguments are those of `check`.
+
+    The layers that both know are bisected in the order of execution, a run of both for each. What is found is then
+    confirmed: if something that feeds it differs as well, the search goes on there.
+
+    Raises:
+        HubError: one of the two cannot be opened.
+    """
+    with ExitStack() as stack:
+        return search(opened(a, b, stack, inputs=inputs, rtol=rtol, atol=atol, seed=seed))
+
+
+def opened(a: Any, b: Any, stack: ExitStack, **options: Any) -> Probe:
+    """Both models in their runtimes."""
+    report = Report()
+    sides = [open_side(source, label, report, stack) for source, label in zip((a, b), labels(a, b), strict=True)]
+    if sides[0] is None or sides[1] is None:
+        reasons = [str(item) for item in report.skipped] + [row.reason for row in report.rows]
+        raise HubError(f"nothing can be located: {'; '.join(reasons)}")
+    agree_on_form(sides[0], sides[1])
+    return Probe((sides[0], sides[1]), **options)
+
+
+def search(probe: Probe) -> Location:
+    """The bisection, and what confirms it."""
+    ends = probe.ends()
+    if not ends.mismatches:
+        return Location(None, ends, probe.runs)
+    common = common_layers(*probe.sides)
+    flow = flow_of(*probe.sides, common)
+    order = in_order([name for name, _ in common], flow)
+    found = _bisected(probe, order)
+    if found is None:
+        return Location(None, ends, probe.runs)
+    divergence = _confirmed(probe, found, flow)
+    report = ends
+    kept = [divergence.layer, *divergence.inputs]
+    report.rows += [probe.rows[name] for name in kept if name in probe.rows]
+    report.divergences, report.flows = [divergence], {divergence.between: _plain(flow)}
+    return Location(divergence, report, probe.runs)
+
+
+def in_order(names: Sequence[str], flow: Mapping[str, Sequence[str]] | None) -> list[str]:
+    """Layers so that each comes behind what feeds it, and otherwise as they are."""
+    if flow is None:
+        return list(names)
+    wanted, placed, order = set(names), set(), []
+    for start in names:
+        waiting = [(start, False)]
+        while waiting:
+            name, ready = waiting.pop()
+            if ready:
+                order.append(name)
+            elif name not in placed:
+                placed.add(name)
+                waiting.append((name, True))
+                waiting += [(other, False) for other in reversed(list(flow.get(name, ())))]
+    return [name for name in order if name in wanted]
+
+
+def _bisected(probe: Probe, order: Sequence[str]) -> str | None:
+    """The layer behind which everything that was asked differs, if the outputs do; None if no layer differs."""
+    low, high = -1, len(order)
+    while high - low > 1:
+        middle = (low + high) // 2
+        tries = sorted(range(low + 1, high), key=lambda i: abs(i - middle))
+        known = next(((i, state) for i in tries if (state := probe.fails(order[i])) is not None), None)
+        if known is None:
+            break
+        low, high = (low, known[0]) if known[1] else (known[0], high)
+    return order[high] if high < len(order) else None
+
+
+def _confirmed(probe: Probe, layer: str, flow: Mapping[str, Sequence[str]] | None) -> Divergence:
+    """The layer, or one that feeds it and differs as well; everything that feeds what is returned agrees."""
+    while flow is not None:
+        inputs, unknown = _agreeing(probe, layer, flow)
+        wrong = next((name for name in inputs if probe.fails(name)), None)
+        if wrong is None:
+            row = probe.rows[layer]
+            return Divergence(layer, row.op, row.between, tuple(inputs), tuple(unknown))
+        layer = wrong
+    row = probe.rows[layer]
+    return Divergence(layer, row.op, row.between, in_order=True)
+
+
+def _agreeing(probe: Probe, layer: str, flow: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """The nearest layers that feed one and can be compared, which are asked for; and those between."""
+    while True:
+        nearest, unknown = feeding(layer, flow, probe.rows)
+        asked = [name for name in unknown if name not in probe.asked and _common(probe, name)]
+        if not asked or not any(probe.row(name) is not None for name in asked):
+            return nearest, unknown
+
+
+def _common(probe: Probe, name: str) -> bool:
+    return any(name == ours for ours, _ in common_layers(*probe.sides))
+
+
+def _plain(flow: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:
+    return {layer: list(others) for layer, others in (flow or {}).items()}

@@ -1,0 +1,263 @@
+"""The smallest part of a model that still shows a difference, as an ONNX test case that anybody can run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+import hub
+from hub.canonical import layer_of
+from hub.errors import HubError, UsageError
+from parity.command import Command
+from parity.compare import Row, compare_arrays
+from parity.cut import Part, computed, cut, entering, run
+from parity.inputs import generate, given
+from parity.locate import Location, Probe, opened, search
+from parity.repro import Repro, written
+from parity.runners import Array, LoadFailed, RunFailed
+from parity.runners import onnxruntime as reference
+
+__all__ = ["Repro", "reduce", "reduce_by"]
+
+
+@dataclass
+class Judged:
+    """A part, and the row that says how it differs."""
+
+    part: Part
+    row: Row
+    how: str
+
+
+def reduce(
+    a: Any,
+    b: Any,
+    out: str | Path,
+    *,
+    inputs: Any = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    seed: int = 0,
+) -> Repro:
+    """Write the smallest model in which `b` still differs from `a` to the folder `out`; arguments as of `check`.
+
+    `model.onnx` is that part of `b`, as hub reads it, with what enters it in `a` and what leaves it there as
+    `test_data_set_0`: a test case of ONNX. Where what hub reads of `b` agrees, and only `b` in its own runtime
+    differs, `model.onnx` is the part of `a`, which shows the difference when it is converted to `b`'s format again.
+
+    Raises:
+        UsageError: the two agree, or `out` is there already.
+        HubError: the difference does not show in a part: neither in what hub reads of `b`, nor converted again.
+    """
+    folder = _fresh(out)
+    with ExitStack() as stack:
+        probe = opened(a, b, stack, inputs=inputs, rtol=rtol, atol=atol, seed=seed)
+        location = search(probe)
+        if not location.report.mismatches:
+            raise UsageError(f"there is nothing to reduce: {location.report.verdict}")
+        found = _reduced(probe, location, _model(a), _model(b), b)
+    return written(folder, found.part, location, found.row, found.how, (a, b))
+
+
+def _fresh(out: str | Path) -> Path:
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already, and is not empty")
+    return folder
+
+
+def _model(source: Any) -> hub.Model | None:
+    """What hub reads of a source; None if it cannot."""
+    try:
+        return hub.load(source)
+    except HubError:
+        return None
+
+
+def _reduced(probe: Probe, location: Location, a: hub.Model | None, b: hub.Model | None, source: Any) -> Judged:
+    if a is None:
+        raise HubError("the reference cannot be read as ONNX, of which a part could be cut out")
+    feeds = _feeds(probe)
+    whole, stops = _ends(a, location)
+    part = Part(cut(a.ir, whole, stops), *_values(a, feeds, whole, stops))
+    judge = _judge(probe)
+    if b is not None:
+        theirs, begins = _ends(b, location)
+        if len(theirs) == len(whole):
+            same = _as_part(b, theirs, begins, part)
+            if same is not None and (row := judge(same, run(same.model, same.feeds))) is not None:
+                return _single(a, b, part, same, judge) or Judged(same, row, "run")
+    row = _again(part, source, judge)
+    if row is not None:
+        return Judged(part, row, "convert")
+    where = location.divergence.layer if location.divergence else "the outputs"
+    raise HubError(
+        f"the difference at {where} does not show in a part: what hub reads of the second model agrees there, "
+        f"and converted again it agrees as well"
+    )
+
+
+def _feeds(probe: Probe) -> dict[str, Array]:
+    ports = probe.sides[0].runner.inputs
+    return given(probe.inputs, ports) if probe.inputs is not None else generate(ports, seed=probe.seed)
+
+
+def _ends(model: hub.Model, location: Location) -> tuple[list[ir.Value], set[ir.Value]]:
+    """What leaves the layer that differs, else the outputs; and what leaves the layers that feed it."""
+    known = reference.exits(model.ir.graph)
+    found = location.divergence
+    if found is None or found.layer not in known:
+        return list(model.ir.graph.outputs), set()
+    return [known[found.layer]], {known[name] for name in found.inputs if name in known}
+
+
+def _values(
+    model: hub.Model, feeds: Mapping[str, Array], outputs: Sequence[ir.Value], stops: set[ir.Value]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The numbers that enter and leave a part."""
+    begins = entering(outputs, stops)
+    names = {value.name or "" for value in model.ir.graph.inputs}
+    renamed = (
+        dict(feeds) if names >= set(feeds) else dict(zip((i.name for i in model.inputs), feeds.values(), strict=False))
+    )
+    values = computed(model.ir, renamed, [*begins, *outputs])
+    return {v.name or "": values[v.name or ""] for v in begins}, {v.name or "": values[v.name or ""] for v in outputs}
+
+
+def _as_part(b: hub.Model, outputs: Sequence[ir.Value], stops: set[ir.Value], part: Part) -> Part | None:
+    """The same part of the other model, with the same numbers; None if they do not fit it."""
+    model = cut(b.ir, outputs, stops)
+    names = [value.name or "" for value in model.graph.inputs]
+    if len(names) != len(part.feeds):
+        return None
+    own = dict(part.feeds) if set(names) == set(part.feeds) else dict(zip(names, part.feeds.values(), strict=True))
+    for value in model.graph.inputs:
+        shape = own[value.name or ""].shape
+        sizes = list(value.shape) if value.shape is not None else list(shape)
+        if len(sizes) != len(shape) or any(isinstance(s, int) and s != n for s, n in zip(sizes, shape, strict=True)):
+            return None
+    left = [value.name or "" for value in model.graph.outputs]
+    return Part(model, own, dict(zip(left, part.expected.values(), strict=True)))
+
+
+Judge = Callable[[Part, Mapping[str, Array]], Row | None]
+
+
+def _judge(probe: Probe) -> Judge:
+    """The row in which outputs of a part differ from what is expected; None if they agree."""
+
+    def judge(part: Part, outputs: Mapping[str, Array]) -> Row | None:
+        for name, array in part.expected.items():
+            other = next(iter(outputs.values())) if len(outputs) == 1 else outputs[name]
+            row = compare_arrays(name, array, other, rtol=probe.rtol, atol=probe.atol)
+            if row.verdict == "mismatch":
+                return row
+        return None
+
+    return judge
+
+
+def _single(a: hub.Model, b: hub.Model, ours: Part, theirs: Part, judge: Judge) -> Judged | None:
+    """The first node that differs though what enters it agrees, if the two parts are made of the same nodes."""
+    first, second = list(ours.model.graph), list(theirs.model.graph)
+    if [node.op_type for node in first] != [node.op_type for node in second]:
+        return None
+    values = [node.outputs[0] for node in first]
+    found = computed(ours.model, ours.feeds, [*values, *ours.model.graph.inputs])
+    for mine, other in zip(first, second, strict=True):
+        model = cut(theirs.model, [other.outputs[0]], {v for v in other.inputs if v is not None})
+        names = [v.name or "" for v in entering([other.outputs[0]], {v for v in other.inputs if v is not None})]
+        partner = {
+            b.name: a.name for a, b in zip(mine.inputs, other.inputs, strict=False) if a is not None and b is not None
+        }
+        if any(partner.get(name) not in found for name in names) or mine.outputs[0].name not in found:
+            continue
+        part = Part(
+            model,
+            {name: found[partner[name] or ""] for name in names},
+            {other.outputs[0].name or "": found[mine.outputs[0].name or ""]},
+        )
+        if (row := judge(part, run(part.model, part.feeds))) is not None:
+            return Judged(part, row, "run")
+    return None
+
+
+def _again(part: Part, source: Any, judge: Judge) -> Row | None:
+    """The part converted to the format of the second model and run there."""
+    from hub.formats import detect
+    from parity.runners import find
+
+    known = detect(source)
+    if known.writer is None or known.runner is None or not known.writes:
+        return None
+    with tempfile.TemporaryDirectory(prefix="hub-") as folder:
+        try:
+            path = hub.save(hub.Model(part.model), Path(folder) / f"part{known.writes[0]}", to=known.name)[0]
+            runner = find(known.runner).open(path)
+            try:
+                names = [port.name for port in runner.inputs]
+                outputs = runner.run(dict(zip(names, part.feeds.values(), strict=False)), [])
+            finally:
+                runner.close()
+        except (HubError, LoadFailed, RunFailed):
+            return None
+    return judge(part, outputs)
+
+
+def reduce_by(
+    source: Any, command: Sequence[str], out: str | Path, *, inputs: Any = None, seed: int = 0, timeout: float = 600
+) -> Repro:
+    """Write the smallest part of a model on which a command of the user's fails to the folder `out`.
+
+    Args:
+        source: anything that `hub.load` reads.
+        command: its words; `{model}` becomes the path of a part, `{folder}` that of its test case (`model.onnx`,
+            `test_data_set_0`), which is added where neither is there. It ends with 0 where the part is right.
+        inputs, seed: of the model, as for `check`; parts get what these make.
+        timeout: seconds after which a command counts as failed.
+
+    Raises:
+        UsageError: the command succeeds on the whole model, or `out` is there already.
+    """
+    folder = _fresh(out)
+    model = hub.load(source)
+    ports = reference.open(model).inputs
+    feeds = given(inputs, ports) if inputs is not None else generate(ports, seed=seed)
+    runs = Command(command, timeout)
+    whole = Part(model.ir, dict(feeds), run(model.ir, feeds))
+    if not runs.fails(whole):
+        raise UsageError(f"there is nothing to reduce: {runs.text} succeeds on the whole model")
+    nodes = list(model.ir.graph)
+    values = computed(model.ir, feeds, [node.outputs[0] for node in nodes] + list(model.ir.graph.inputs))
+
+    def part(start: int, end: int) -> Part:
+        """The nodes `start` to `end`, as far as the last one needs them."""
+        stops = {value for node in nodes[:start] for value in node.outputs}
+        outputs = [nodes[end].outputs[0]]
+        begins = entering(outputs, stops)
+        return Part(
+            cut(model.ir, outputs, stops),
+            {v.name or "": values[v.name or ""] for v in begins},
+            {v.name or "": values[v.name or ""] for v in outputs},
+        )
+
+    end = _first(len(nodes) - 1, lambda i: runs.fails(part(0, i)))
+    start = end - _first(end, lambda back: runs.fails(part(end - back, end)))
+    smallest = part(start, end)
+    row = Row(layer_of(nodes[end]), "mismatch", runs.said, op=nodes[end].op_type)
+    return written(folder, smallest, None, row, runs.text, (source,))
+
+
+def _first(last: int, fails: Callable[[int], bool]) -> int:
+    """The smallest number up to `last`, which fails, that does so as well, by bisection."""
+    low, high = -1, last
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fails(middle) else (middle, high)
+    return high

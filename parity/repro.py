@@ -1,0 +1,131 @@
+"""The folder of a difference: a test case of ONNX, a script that shows it, and the text of an issue."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import hub
+from hub.errors import HubError
+from parity.compare import Row
+from parity.cut import Part
+from parity.locate import Location
+
+__all__ = ["Repro", "written"]
+
+
+@dataclass
+class Repro:
+    """What `reduce` returns: the folder, how many nodes are left, and where the two begin to differ."""
+
+    folder: Path
+    nodes: int
+    location: Location | None
+    row: Row
+
+    def __str__(self) -> str:
+        lines = [f"wrote {self.folder}: {_nodes(self.nodes)}"]
+        lines += [f"  {name}" for name in ("model.onnx", "test_data_set_0/", "show.py", "issue.md")]
+        if self.location is not None and self.location.divergence is not None:
+            lines.append(f"first divergence: {self.location.divergence}")
+        lines.append(f"it differs: {self.row.reason}")
+        return "\n".join(lines)
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
+
+
+def written(folder: Path, part: Part, location: Location | None, row: Row, how: str, sources: Sequence[Any]) -> Repro:
+    """Write the folder. `how` the difference shows: "run", "convert", or a command of the user's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.save(folder)
+        (folder / "show.py").write_text(_script(how, sources), encoding="utf-8")
+        result = Repro(folder, part.nodes, location, row)
+        (folder / "issue.md").write_text(_issue(result, part, how, sources), encoding="utf-8")
+    except OSError as error:
+        raise HubError(f"cannot write {folder}: {error.strerror or error}") from error
+    return result
+
+
+_SCRIPT = '''"""Shows a difference: what `model.onnx` gives for test_data_set_0, against what is expected."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+{imports}
+HERE = Path(__file__).parent
+
+
+def tensors(kind):
+    files = sorted((HERE / "test_data_set_0").glob(f"{{kind}}_*.pb"), key=lambda p: int(p.stem.split("_")[1]))
+    found = [onnx.TensorProto.FromString(path.read_bytes()) for path in files]
+    return {{tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in found}}
+
+
+feeds, expected = tensors("input"), tensors("output")
+{body}
+for (name, array), other in zip(expected.items(), outputs):
+    apart = float(np.abs(array.astype(float) - np.asarray(other).astype(float)).max())
+    print(f"{{name}}: {{apart:.2e}} apart, of a spread of {{float(np.ptp(array.astype(float))):.2e}}")
+'''
+
+_RUN = """session = onnxruntime.InferenceSession(str(HERE / "model.onnx"))
+outputs = session.run(list(expected), feeds)"""
+
+_CONVERT = """conversion = hub.convert(HERE / "model.onnx", HERE / "converted{suffix}", to={to!r}, check=False)
+report = hub.check(HERE / "model.onnx", conversion.paths[0], inputs=feeds)
+print(report)
+outputs = []"""
+
+_COMMAND = """import subprocess
+
+words = [word.replace("{{model}}", str(HERE / "model.onnx")).replace("{{folder}}", str(HERE)) for word in {words!r}]
+raise SystemExit(subprocess.run(words).returncode)
+outputs = []"""
+
+
+def _script(how: str, sources: Sequence[Any]) -> str:
+    if how == "run":
+        return _SCRIPT.format(imports="import onnxruntime\n", body=_RUN)
+    if how == "convert":
+        from hub.formats import detect
+
+        known = detect(sources[1])
+        return _SCRIPT.format(imports="\nimport hub\n", body=_CONVERT.format(suffix=known.writes[0], to=known.name))
+    import shlex
+
+    return _SCRIPT.format(imports="", body=_COMMAND.format(words=shlex.split(how)))
+
+
+def _issue(result: Repro, part: Part, how: str, sources: Sequence[Any]) -> str:
+    names = [str(source) if isinstance(source, str | Path) else type(source).__name__ for source in sources]
+    shapes = [f"`{name}` {array.dtype.name} {list(array.shape)}" for name, array in part.feeds.items()]
+    operators = ", ".join(node.op_type for node in part.model.graph)
+    versions = {"hub": hub.__version__, "Python": platform.python_version(), "system": platform.platform()}
+    for package in ("onnx", "onnxruntime", "numpy"):
+        versions[package] = metadata.version(package)
+    if result.location is not None:
+        versions |= result.location.report.versions
+    lines = [f"# {result.row.op or 'A part of a model'}: a difference of {_nodes(result.nodes)}", ""]
+    lines += ["## What is wrong", "", f"{result.row.reason}.", ""]
+    if result.location is not None and result.location.divergence is not None:
+        lines += [f"First divergence in the whole model: {result.location.divergence}.", ""]
+    lines += ["## To see it", "", "```", "python show.py", "```", ""]
+    if how == "run":
+        lines += [
+            "`model.onnx` gives other numbers for `test_data_set_0` than the reference does, which are in it.",
+            "",
+        ]
+    elif how == "convert":
+        lines += ["`model.onnx` is right in ONNX Runtime, and differs once it is converted.", ""]
+    lines += [f"Operators: {operators}. Inputs: {', '.join(shapes) or 'none'}.", ""]
+    lines += ["## Found in", "", *(f"- {name}" for name in names), ""]
+    lines += ["## Versions", "", *(f"- {name} {version}" for name, version in versions.items()), ""]
+    return "\n".join(lines)
