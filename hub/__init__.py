@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hub.convert import Conversion, Inspection, check, convert, inspect, load, save
+from hub.convert import Conversion, Inspection, check, convert, inspect, load, locate, reduce, save
 from hub.deferred import defer_sympy
 from hub.errors import (
     HubError,
@@ -51,6 +51,8 @@ __all__ = [
     "formats",
     "inspect",
     "load",
+    "locate",
+    "reduce",
     "save",
 ]
 

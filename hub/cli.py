@@ -1,4 +1,4 @@
-"""The command line: hub convert | check | inspect | formats | runtimes | doctor | demo.
+"""The command line: hub convert | check | locate | reduce | inspect | formats | runtimes | doctor | demo.
 
 Nothing heavy is imported here: commands import what they need when they run, so that `hub --help`
 answers at once.
@@ -176,6 +176,77 @@ def check(
     else:
         terminal.show_report(report)
     raise typer.Exit(code)
+
+
+A_HELP = f"The reference. {SOURCE_HELP}"
+B_HELP = "What to compare with it. A .py file is executed."
+Rtol = Annotated[float | None, typer.Option("--rtol", min=0, help="Relative to the spread of an output.")]
+Atol = Annotated[float | None, typer.Option("--atol", min=0, help="Absolute, added to it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the generated inputs.")]
+Inputs = Annotated[
+    Path | None, typer.Option("--inputs", metavar="FILE", help="Inputs, as .npz (by name) or .npy (one array).")
+]
+
+
+@app.command(short_help="Find the layer at which two models begin to differ.")
+def locate(
+    a: Annotated[str, typer.Argument(metavar="A", help=A_HELP)],
+    b: Annotated[str, typer.Argument(metavar="B", help=B_HELP)],
+    rtol: Rtol = None,
+    atol: Atol = None,
+    seed: Seed = 0,
+    inputs: Inputs = None,
+    report: Reports = None,
+    as_json: Json = False,
+) -> None:
+    """Find the layer at which B begins to differ from A, by bisection: a run of both for each layer asked."""
+    _forms(report or [])
+    with terminal.progress(quiet=as_json) as progress:
+        progress("bisecting")
+        found = hub.locate(_source(a), _source(b), inputs=inputs, rtol=rtol, atol=atol, seed=seed)
+    _save(found.report, report or [])
+    if as_json:
+        terminal.show_json({**found.report.to_dict(), "runs": found.runs, "exit_code": _exit_code(found.report)})
+    else:
+        terminal.show_report(found.report)
+        terminal.show_text(str(found).split("\n\n")[0])
+    raise typer.Exit(_exit_code(found.report))
+
+
+@app.command(short_help="Write the smallest part of a model that still differs.")
+def reduce(
+    a: Annotated[str, typer.Argument(metavar="A", help=A_HELP)],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help=B_HELP)] = None,
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write it.")] = Path("repro"),
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--check",
+            metavar="CMD",
+            help="In place of B: a command that fails on a wrong part of A, {model}, or {folder} with its test data.",
+        ),
+    ] = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
+    seed: Seed = 0,
+    inputs: Inputs = None,
+    as_json: Json = False,
+) -> None:
+    """Write the smallest part in which B still differs from A: an ONNX test case, a script that shows it, an issue."""
+    with terminal.progress(quiet=as_json) as progress:
+        progress("looking for the smallest part")
+        found = hub.reduce(
+            *(_source(a), None if b is None else _source(b), out),
+            command=command,
+            inputs=inputs,
+            rtol=rtol,
+            atol=atol,
+            seed=seed,
+        )
+    if as_json:
+        terminal.show_json({"folder": str(found.folder), "nodes": found.nodes, "row": found.row.to_dict()})
+    else:
+        terminal.show_text(str(found))
 
 
 @app.command(short_help="Show what is in a model; what would a target refuse?")

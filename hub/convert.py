@@ -19,12 +19,14 @@ from hub.staging import Staged
 
 if TYPE_CHECKING:
     from hub.model import Model
+    from parity.locate import Location
     from parity.report import Report
+    from parity.repro import Repro
 
 BATCHES = (2, 3)
 """Sizes of the batch on which what another project's converter made is compared with its source."""
 
-__all__ = ["Conversion", "Inspection", "check", "convert", "inspect", "load", "save"]
+__all__ = ["Conversion", "Inspection", "check", "convert", "inspect", "load", "locate", "reduce", "save"]
 
 
 @dataclass
@@ -241,6 +243,40 @@ def check(
     from parity.check import check as compare
 
     return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, golden=golden, memory=memory)
+
+
+def locate(
+    a: Source, b: Source, *, inputs: Any = None, rtol: float | None = None, atol: float | None = None, seed: int = 0
+) -> Location:
+    """Find the layer at which `b` begins to differ from `a` by bisection; see `parity.locate.locate`."""
+    from parity.locate import locate as search
+
+    return search(a, b, inputs=inputs, rtol=rtol, atol=atol, seed=seed)
+
+
+def reduce(
+    a: Source,
+    b: Source | None,
+    out: str | Path,
+    *,
+    command: str | Sequence[str] | None = None,
+    inputs: Any = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    seed: int = 0,
+) -> Repro:
+    """Write the smallest part that still shows a difference: of `a` and `b`, or of `a` by a command of yours.
+
+    See `parity.reduce.reduce` and `parity.reduce.reduce_by`.
+    """
+    from parity.reduce import reduce as smallest
+    from parity.reduce import reduce_by
+
+    if (b is None) == (command is None):
+        raise UsageError("give the second model, or a command that says whether a part is right")
+    if command is not None:
+        return reduce_by(a, command, out, inputs=inputs, seed=seed)
+    return smallest(a, b, out, inputs=inputs, rtol=rtol, atol=atol, seed=seed)
 
 
 def inspect(src: Source, *, to: str | None = None, source: str | None = None) -> Inspection:

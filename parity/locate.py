@@ -53,6 +53,7 @@ class Probe:
     atol: float | None = None
     seed: int = 0
     rows: dict[str, Row] = field(default_factory=dict)
+    opening: Report = field(default_factory=Report)
     asked: set[str] = field(default_factory=set)
     outputs: Report | None = None
     runs: int = 0
@@ -76,6 +77,8 @@ class Probe:
         """The comparison of the outputs."""
         if self.outputs is None:
             self.outputs = self._compare(set())
+            self.outputs.versions = self.opening.versions
+            self.outputs.notes = self.opening.notes + self.outputs.notes
         return self.outputs
 
     def _compare(self, layers: set[str]) -> Report:
@@ -108,7 +111,7 @@ def opened(a: Any, b: Any, stack: ExitStack, **options: Any) -> Probe:
         reasons = [str(item) for item in report.skipped] + [row.reason for row in report.rows]
         raise HubError(f"nothing can be located: {'; '.join(reasons)}")
     agree_on_form(sides[0], sides[1])
-    return Probe((sides[0], sides[1]), **options)
+    return Probe((sides[0], sides[1]), **options, opening=report)
 
 
 def search(probe: Probe) -> Location:

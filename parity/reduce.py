@@ -20,8 +20,9 @@ from parity.cut import Part, computed, cut, entering, run
 from parity.inputs import generate, given
 from parity.locate import Location, Probe, opened, search
 from parity.repro import Repro, written
-from parity.runners import Array, LoadFailed, RunFailed
+from parity.runners import Array, LoadFailed, RunFailed, find
 from parity.runners import onnxruntime as reference
+from parity.sides import format_of
 
 __all__ = ["Repro", "reduce", "reduce_by"]
 
@@ -190,10 +191,7 @@ def _single(a: hub.Model, b: hub.Model, ours: Part, theirs: Part, judge: Judge) 
 
 def _again(part: Part, source: Any, judge: Judge) -> Row | None:
     """The part converted to the format of the second model and run there."""
-    from hub.formats import detect
-    from parity.runners import find
-
-    known = detect(source)
+    known = format_of(source)
     if known.writer is None or known.runner is None or not known.writes:
         return None
     with tempfile.TemporaryDirectory(prefix="hub-") as folder:
@@ -211,14 +209,21 @@ def _again(part: Part, source: Any, judge: Judge) -> Row | None:
 
 
 def reduce_by(
-    source: Any, command: Sequence[str], out: str | Path, *, inputs: Any = None, seed: int = 0, timeout: float = 600
+    source: Any,
+    command: str | Sequence[str],
+    out: str | Path,
+    *,
+    inputs: Any = None,
+    seed: int = 0,
+    timeout: float = 600,
 ) -> Repro:
     """Write the smallest part of a model on which a command of the user's fails to the folder `out`.
 
     Args:
         source: anything that `hub.load` reads.
-        command: its words; `{model}` becomes the path of a part, `{folder}` that of its test case (`model.onnx`,
-            `test_data_set_0`), which is added where neither is there. It ends with 0 where the part is right.
+        command: as in a shell, or its words; `{model}` becomes the path of a part, `{folder}` that of its test case
+            (`model.onnx`, `test_data_set_0`), which is added where neither is there. It ends with 0 where the part is
+            right.
         inputs, seed: of the model, as for `check`; parts get what these make.
         timeout: seconds after which a command counts as failed.
 

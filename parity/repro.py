@@ -14,6 +14,8 @@ from hub.errors import HubError
 from parity.compare import Row
 from parity.cut import Part
 from parity.locate import Location
+from parity.rendering.markdown import plain
+from parity.sides import format_of
 
 __all__ = ["Repro", "written"]
 
@@ -71,33 +73,27 @@ def tensors(kind):
 
 feeds, expected = tensors("input"), tensors("output")
 {body}
-for (name, array), other in zip(expected.items(), outputs):
-    apart = float(np.abs(array.astype(float) - np.asarray(other).astype(float)).max())
-    print(f"{{name}}: {{apart:.2e}} apart, of a spread of {{float(np.ptp(array.astype(float))):.2e}}")
 '''
 
 _RUN = """session = onnxruntime.InferenceSession(str(HERE / "model.onnx"))
-outputs = session.run(list(expected), feeds)"""
+for (name, array), other in zip(expected.items(), session.run(list(expected), feeds)):
+    apart, spread = np.abs(array.astype(float) - other).max(), np.ptp(array.astype(float))
+    print(f"{{name}}: {{apart:.2e}} apart, of a spread of {{spread:.2e}}")"""
 
 _CONVERT = """conversion = hub.convert(HERE / "model.onnx", HERE / "converted{suffix}", to={to!r}, check=False)
-report = hub.check(HERE / "model.onnx", conversion.paths[0], inputs=feeds)
-print(report)
-outputs = []"""
+print(hub.check(HERE / "model.onnx", conversion.paths[0], inputs=feeds))"""
 
 _COMMAND = """import subprocess
 
 words = [word.replace("{{model}}", str(HERE / "model.onnx")).replace("{{folder}}", str(HERE)) for word in {words!r}]
-raise SystemExit(subprocess.run(words).returncode)
-outputs = []"""
+raise SystemExit(subprocess.run(words).returncode)"""
 
 
 def _script(how: str, sources: Sequence[Any]) -> str:
     if how == "run":
-        return _SCRIPT.format(imports="import onnxruntime\n", body=_RUN)
+        return _SCRIPT.format(imports="import onnxruntime\n", body=_RUN.format())
     if how == "convert":
-        from hub.formats import detect
-
-        known = detect(sources[1])
+        known = format_of(sources[1])
         return _SCRIPT.format(imports="\nimport hub\n", body=_CONVERT.format(suffix=known.writes[0], to=known.name))
     import shlex
 
@@ -105,18 +101,18 @@ def _script(how: str, sources: Sequence[Any]) -> str:
 
 
 def _issue(result: Repro, part: Part, how: str, sources: Sequence[Any]) -> str:
-    names = [str(source) if isinstance(source, str | Path) else type(source).__name__ for source in sources]
-    shapes = [f"`{name}` {array.dtype.name} {list(array.shape)}" for name, array in part.feeds.items()]
-    operators = ", ".join(node.op_type for node in part.model.graph)
+    names = [plain(str(source)) if isinstance(source, str | Path) else type(source).__name__ for source in sources]
+    shapes = [f"{plain(name)} {array.dtype.name} {list(array.shape)}" for name, array in part.feeds.items()]
+    operators = plain(", ".join(node.op_type for node in part.model.graph))
     versions = {"hub": hub.__version__, "Python": platform.python_version(), "system": platform.platform()}
     for package in ("onnx", "onnxruntime", "numpy"):
         versions[package] = metadata.version(package)
     if result.location is not None:
         versions |= result.location.report.versions
-    lines = [f"# {result.row.op or 'A part of a model'}: a difference of {_nodes(result.nodes)}", ""]
-    lines += ["## What is wrong", "", f"{result.row.reason}.", ""]
+    lines = [f"# {plain(result.row.op) or 'A part of a model'}: a difference of {_nodes(result.nodes)}", ""]
+    lines += ["## What is wrong", "", f"{plain(result.row.reason)}.", ""]
     if result.location is not None and result.location.divergence is not None:
-        lines += [f"First divergence in the whole model: {result.location.divergence}.", ""]
+        lines += [f"First divergence in the whole model: {plain(str(result.location.divergence))}.", ""]
     lines += ["## To see it", "", "```", "python show.py", "```", ""]
     if how == "run":
         lines += [

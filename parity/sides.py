@@ -25,6 +25,7 @@ __all__ = [
     "arranged",
     "failed",
     "feeds_for",
+    "format_of",
     "labels",
     "matching",
     "merged",
@@ -64,7 +65,7 @@ def open_side(
         recorded = Recorded(_existing(source))
         report.versions[recorded.name] = recorded.version
         return Side(label, recorded)
-    known = known or _format(source)
+    known = known or format_of(source)
     if known.runner is None:
         report.skipped.append(NotCompared(label, f"nothing here runs {known.title}", "no runtime"))
         return None
@@ -129,7 +130,7 @@ def failed(report: Report, side: Side, reason: str, why: Why) -> None:
         report.skipped.append(NotCompared(side.label, reason, why))
 
 
-def _format(source: Any) -> Format:
+def format_of(source: Any) -> Format:
     """The format of a source or of what a target wrote."""
     from hub.formats import all_formats, detect
     from hub.formats import find as find_format
