@@ -42,6 +42,7 @@ class Divergence:
 def divergences(rows: Sequence[Row], graph: Mapping[str, Sequence[str]] | None) -> list[Divergence]:
     """The layers, in the order of `rows`, that fail while everything that feeds them agrees.
 
+    One that lies behind another one is left out: an error may be too small to be seen somewhere on its way.
     `rows` are those of one pair of sides. `graph` has for every layer of the reference those that feed it; a layer
     without a row, or that was not compared, is looked through. None: nobody knows.
     """
@@ -49,13 +50,31 @@ def divergences(rows: Sequence[Row], graph: Mapping[str, Sequence[str]] | None) 
     if graph is None:
         first = next((row for row in layers.values() if row.verdict == "mismatch"), None)
         return [] if first is None else [Divergence(first.name, first.op, first.between, in_order=True)]
-    found = []
+    found: list[Divergence] = []
+    behind: set[str] = set()
     for name, row in layers.items():
-        if row.verdict != "mismatch":
+        if row.verdict != "mismatch" or name in behind:
             continue
         nearest, unknown = feeding(name, graph, layers)
         if not any(layers[other].verdict == "mismatch" for other in nearest):
             found.append(Divergence(name, row.op, row.between, tuple(nearest), tuple(unknown)))
+            behind |= _behind(name, graph)
+    return [item for item in found if not any(item.layer in _behind(other.layer, graph) for other in found)]
+
+
+def _behind(name: str, graph: Mapping[str, Sequence[str]]) -> set[str]:
+    """The layers that a layer feeds, through whatever is between."""
+    users: dict[str, list[str]] = {}
+    for user, others in graph.items():
+        for other in others:
+            users.setdefault(other, []).append(user)
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for user in users.get(waiting.pop(), ()):
+            if user not in found and user != name:
+                found.add(user)
+                waiting.append(user)
     return found
 
 

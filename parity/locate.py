@@ -9,13 +9,15 @@ from typing import Any
 
 from hub.errors import HubError
 from parity.compare import Row
-from parity.comparison import Comparison
+from parity.comparison import MEMORY, Comparison
 from parity.divergence import Divergence, feeding
+from parity.inputs import generate, given
 from parity.layers import common_layers, flow_of
 from parity.report import Report
+from parity.runners import Array
 from parity.sides import Side, agree_on_form, labels, open_side
 
-__all__ = ["Location", "Probe", "locate"]
+__all__ = ["Location", "Probe", "at_once", "locate", "opened", "search"]
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Probe:
         """The comparison of one layer; None if one of the two does not give it."""
         if layer not in self.asked:
             self.asked.add(layer)
-            report = self._compare({layer})
+            report = self.compared({layer})
             self.rows |= {row.name: row for row in report.rows if row.kind == "layer"}
         return self.rows.get(layer)
 
@@ -76,16 +78,21 @@ class Probe:
     def ends(self) -> Report:
         """The comparison of the outputs."""
         if self.outputs is None:
-            self.outputs = self._compare(set())
-            self.outputs.versions = self.opening.versions
-            self.outputs.notes = self.opening.notes + self.outputs.notes
+            self.outputs = self.compared(set())
         return self.outputs
 
-    def _compare(self, layers: set[str]) -> Report:
+    def compared(self, layers: set[str] | None) -> Report:
+        """A run of both: their outputs, and these layers; None: all."""
         report = Report(title=f"{self.sides[1].label} against {self.sides[0].label}")
         Comparison(report, self.inputs, self.rtol, self.atol, True, self.seed, only=layers).run(self.sides, [(0, 1)])
         self.runs += 1
+        report.versions, report.notes = self.opening.versions, self.opening.notes + report.notes
         return report
+
+    def feeds(self) -> dict[str, Array]:
+        """What the first side is given."""
+        ports = self.sides[0].runner.inputs
+        return given(self.inputs, ports) if self.inputs is not None else generate(ports, seed=self.seed)
 
 
 def locate(
@@ -131,6 +138,19 @@ def search(probe: Probe) -> Location:
     report.rows += [probe.rows[name] for name in kept if name in probe.rows]
     report.divergences, report.flows = [divergence], {divergence.between: _plain(flow)}
     return Location(divergence, report, probe.runs)
+
+
+def at_once(probe: Probe, memory: int = MEMORY) -> Location:
+    """The same by one run of both with all layers, where their values are known to fit into `memory` bytes."""
+    common = common_layers(*probe.sides)
+    feeds = probe.feeds()
+    sizes = [probe.sides[0].runner.bytes_of(name, feeds) for name, _ in common]
+    known = [size for size in sizes if size is not None]
+    if not known or len(known) < len(sizes) or 2 * sum(known) > memory:
+        return search(probe)
+    report = probe.compared(None)
+    first = report.divergences[0] if report.divergences else None
+    return Location(first, report, probe.runs)
 
 
 def in_order(names: Sequence[str], flow: Mapping[str, Sequence[str]] | None) -> list[str]:

@@ -18,7 +18,7 @@ from parity.command import Command
 from parity.compare import Row, compare_arrays
 from parity.cut import Part, computed, cut, entering, run
 from parity.inputs import generate, given
-from parity.locate import Location, Probe, opened, search
+from parity.locate import Location, Probe, at_once, opened
 from parity.repro import Repro, written
 from parity.runners import Array, LoadFailed, RunFailed, find
 from parity.runners import onnxruntime as reference
@@ -59,7 +59,7 @@ def reduce(
     folder = _fresh(out)
     with ExitStack() as stack:
         probe = opened(a, b, stack, inputs=inputs, rtol=rtol, atol=atol, seed=seed)
-        location = search(probe)
+        location = at_once(probe)
         if not location.report.mismatches:
             raise UsageError(f"there is nothing to reduce: {location.report.verdict}")
         found = _reduced(probe, location, _model(a), _model(b), b)
@@ -84,7 +84,7 @@ def _model(source: Any) -> hub.Model | None:
 def _reduced(probe: Probe, location: Location, a: hub.Model | None, b: hub.Model | None, source: Any) -> Judged:
     if a is None:
         raise HubError("the reference cannot be read as ONNX, of which a part could be cut out")
-    feeds = _feeds(probe)
+    feeds = probe.feeds()
     whole, stops = _ends(a, location)
     part = Part(cut(a.ir, whole, stops), *_values(a, feeds, whole, stops))
     judge = _judge(probe)
@@ -102,11 +102,6 @@ def _reduced(probe: Probe, location: Location, a: hub.Model | None, b: hub.Model
         f"the difference at {where} does not show in a part: what hub reads of the second model agrees there, "
         f"and converted again it agrees as well"
     )
-
-
-def _feeds(probe: Probe) -> dict[str, Array]:
-    ports = probe.sides[0].runner.inputs
-    return given(probe.inputs, ports) if probe.inputs is not None else generate(ports, seed=probe.seed)
 
 
 def _ends(model: hub.Model, location: Location) -> tuple[list[ir.Value], set[ir.Value]]:

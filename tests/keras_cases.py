@@ -868,6 +868,17 @@ def randomise(model: Any, seed: int = 0) -> Any:
     return model
 
 
+def calibrate(model: Any, seed: int = 0) -> Any:
+    """Give normalizations the statistics of a seeded batch, so that no layer's numbers vanish or grow with depth."""
+    normalizations = [layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"]
+    for layer in normalizations:
+        layer.momentum = 0.0
+    shapes = [(4, *tensor.shape[1:]) for tensor in model.inputs]
+    batch = [np.random.default_rng(seed).standard_normal(shape).astype(np.float32) for shape in shapes]
+    model(batch[0] if len(batch) == 1 else batch, training=True)
+    return model
+
+
 @lru_cache(maxsize=8)
 def built(case: Case) -> Any:
     """The model of a case, with its weights."""

@@ -29,7 +29,8 @@ def rows(**verdicts: Any) -> list[Row]:
         ({"left", "right", "sum", "head"}, ["left", "right"]),
         ({"stem", "left", "right", "sum", "head"}, ["stem"]),
         ({"sum", "head"}, ["sum"]),
-        ({"stem", "sum"}, ["stem", "sum"]),
+        ({"stem", "sum"}, ["stem"]),  # too small to be seen between
+        ({"left", "head"}, ["left"]),
         (set(), []),
     ],
 )
