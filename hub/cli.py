@@ -133,20 +133,39 @@ def convert(
         terminal.show_conversion(result)
 
 
+A_HELP = f"The reference. {SOURCE_HELP}"
+B_HELP = "What to compare with it. A .py file is executed."
+Rtol = Annotated[float | None, typer.Option("--rtol", min=0, help="Relative to the spread of an output.")]
+Atol = Annotated[float | None, typer.Option("--atol", min=0, help="Absolute, added to it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the generated inputs.")]
+Inputs = Annotated[
+    Path | None,
+    typer.Option("--inputs", metavar="FILE", help="Inputs: .npz, .npy (one array), a folder of images."),
+]
+
+
 @app.command(short_help="Compare two models, each in its own runtime.")
 def check(
-    a: Annotated[str, typer.Argument(metavar="A", help=f"The reference. {SOURCE_HELP} Or recorded outputs, an .npz.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="What to compare with it. A .py file is executed.")],
+    a: Annotated[str, typer.Argument(metavar="A", help=f"{A_HELP} Or recorded outputs, an .npz.")],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help=B_HELP)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Compare the outputs of layers known to both, too.")] = False,
-    rtol: Annotated[float | None, typer.Option("--rtol", min=0, help="Relative to the spread of an output.")] = None,
-    atol: Annotated[float | None, typer.Option("--atol", min=0, help="Absolute, added to it.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the generated inputs.")] = 0,
-    inputs: Annotated[
-        Path | None, typer.Option("--inputs", metavar="FILE", help="Inputs, as .npz (by name) or .npy (one array).")
+    rtol: Rtol = None,
+    atol: Atol = None,
+    seed: Seed = 0,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Sets of inputs; the worst of each value counts.")] = 1,
+    inputs: Inputs = None,
+    pixels: Annotated[
+        str | None,
+        typer.Option("--pixels", metavar="scale=...", help="Of images: scale=, mean=a:b:c, std=, color=BGR, size=HxW."),
     ] = None,
     golden: Annotated[
         Path | None,
-        typer.Option("--golden", metavar="FILE.npz", help="Write what A was given and gave: to check B elsewhere."),
+        typer.Option(
+            *("--golden", "--save"), metavar="FILE.npz", help="Write what A was given and gave: to check B elsewhere."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE.npz", help="Compare A with what was written so.")
     ] = None,
     memory: Annotated[
         int | None, typer.Option("--memory", metavar="MB", min=1, help="Of layer values held at a time; 1074.")
@@ -156,18 +175,24 @@ def check(
 ) -> None:
     """Run A and B, each in its own runtime, on the same numbers and compare all outputs."""
     _forms(report_to or [])
-    held = {} if memory is None else {"memory": memory * 10**6}
+    if against is not None and (b is not None or golden is not None):
+        raise UsageError("--against is in place of a second model, and writes nothing")
+    if b is None and golden is None and against is None:
+        raise UsageError("give a second model, --save FILE.npz, or --against FILE.npz")
+    options: dict[str, Any] = {} if memory is None else {"memory": memory * 10**6}
+    first, second = (str(against), _source(a)) if against is not None else (_source(a), _source(b or a))
     with terminal.progress(quiet=as_json) as progress:
         progress("running both models")
         report = hub.check(
-            *(_source(a), _source(b)),
-            inputs=inputs,
+            *(first, second),
+            inputs=_images(inputs, pixels),
             rtol=rtol,
             atol=atol,
             layers=layers,
             seed=seed,
             golden=golden,
-            **held,
+            draws=draws,
+            **options,
         )
     _save(report, report_to or [])
     code = _exit_code(report)
@@ -176,16 +201,6 @@ def check(
     else:
         terminal.show_report(report)
     raise typer.Exit(code)
-
-
-A_HELP = f"The reference. {SOURCE_HELP}"
-B_HELP = "What to compare with it. A .py file is executed."
-Rtol = Annotated[float | None, typer.Option("--rtol", min=0, help="Relative to the spread of an output.")]
-Atol = Annotated[float | None, typer.Option("--atol", min=0, help="Absolute, added to it.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the generated inputs.")]
-Inputs = Annotated[
-    Path | None, typer.Option("--inputs", metavar="FILE", help="Inputs, as .npz (by name) or .npy (one array).")
-]
 
 
 @app.command(short_help="Find the layer at which two models begin to differ.")
@@ -390,6 +405,17 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def _images(inputs: Path | None, pixels: str | None) -> Any:
+    """A folder of images with what is to be done to their pixels, else the inputs as they are."""
+    if pixels is None:
+        return inputs
+    from parity.images import Images
+
+    if inputs is None or not inputs.is_dir():
+        raise UsageError("--pixels is for --inputs FOLDER, of images")
+    return Images.parsed(inputs, pixels)
 
 
 def _forms(paths: Sequence[Path]) -> None:

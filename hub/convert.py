@@ -238,11 +238,13 @@ def check(
     seed: int = 0,
     golden: str | Path | None = None,
     memory: int = 1 << 30,
+    draws: int = 1,
 ) -> Report:
     """Compare two models, each in its own runtime, on the same inputs; see `parity.check.check`."""
     from parity.check import check as compare
 
-    return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, golden=golden, memory=memory)
+    held: dict[str, Any] = {"golden": golden, "memory": memory, "draws": draws}
+    return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, **held)
 
 
 def locate(

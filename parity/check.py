@@ -31,12 +31,15 @@ def check(
     seed: int = 0,
     golden: str | os.PathLike[str] | None = None,
     memory: int = MEMORY,
+    draws: int = 1,
 ) -> Report:
     """Compare `b` with `a`, the reference, each in its own runtime.
 
     `a`, `b`: a `hub.Model`, a path, a pair of paths (structure, weights), a live object, or for `a`
     an `.npz` of recorded inputs and outputs. A Python file is executed.
-    `inputs`: see `parity.inputs.given`; None for seeded ones. `rtol`, `atol`: see `parity.compare`.
+    `inputs`: see `parity.inputs.given`; a function of 0 .. `draws` - 1 that gives such; a folder of images, or
+    `parity.images.Images`; None for seeded ones, of which `draws` differ in seed and in what sizes are free.
+    `rtol`, `atol`: see `parity.compare`.
     `layers`: compare the outputs of the layers that both sides know by name, too.
     `memory`: bytes of layer values that are held at a time; both models run again for what is more.
     `golden`: an `.npz` to write what `a` was given and gave: with it, `b` can be checked where only its runtime is.
@@ -54,7 +57,7 @@ def check(
         if sides[0] is not None and sides[1] is not None:
             sides[1].judged = True
             agree_on_form(sides[0], sides[1])
-            comparison = Comparison(report, inputs, rtol, atol, layers, seed, memory=memory)
+            comparison = Comparison(report, inputs, rtol, atol, layers, seed, draws=draws, memory=memory)
             comparison.run([sides[0], sides[1]], [(0, 1)])
             if golden is not None:
                 comparison.record(sides[0], golden)

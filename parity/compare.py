@@ -36,7 +36,17 @@ import numpy as np
 
 from parity.runners import Array
 
-__all__ = ["COMPRESSED", "TOLERANCES", "Row", "Tolerance", "Verdict", "compare", "compare_arrays", "tolerance_of"]
+__all__ = [
+    "COMPRESSED",
+    "TOLERANCES",
+    "Row",
+    "Tolerance",
+    "Verdict",
+    "compare",
+    "compare_arrays",
+    "tolerance_of",
+    "worst",
+]
 
 Verdict = Literal["ok", "mismatch", "not compared"]
 
@@ -136,6 +146,22 @@ def compare(
         _unpaired(name, array, "is not in the reference") for name, array in candidate.items() if name not in taken
     ]
     return rows
+
+
+def worst(rows: Sequence[Row]) -> list[Row]:
+    """For each value its worst row, in the order in which the values come first."""
+    found: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        key = (row.between, row.kind, row.name)
+        if key not in found or _rank(row) > _rank(found[key]):
+            found[key] = row
+    return list(found.values())
+
+
+def _rank(row: Row) -> tuple[int, float]:
+    """How much a row says, and how bad that is: of several, one that proves nothing says least."""
+    share = (row.max_abs or 0.0) / row.tolerance if row.tolerance else 0.0
+    return ("not compared", "ok", "mismatch").index(row.verdict), share
 
 
 def _unpaired(name: str, array: Array, reason: str) -> Row:

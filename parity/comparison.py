@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.errors import UsageError
-from parity.compare import compare, compare_arrays, tolerance_of
+from parity.compare import Row, compare, compare_arrays, tolerance_of, worst
 from parity.divergence import divergences
 from parity.golden import Recorded, save_golden
-from parity.inputs import generate, given
+from parity.inputs import described, drawn, given, several
 from parity.layers import common_layers, flow_of, layer_tap, wholes
+from parity.ranks import Ranks
 from parity.report import NotCompared, Report, joined
 from parity.runners import BEFORE, Array, LoadFailed, RunFailed
 from parity.sides import Side, arranged, failed, feeds_for, matching, merged
@@ -37,10 +38,10 @@ class Comparison:
     layers: bool
     seed: int
     batches: Sequence[int] = (2,)
+    draws: int = 1
     memory: int = MEMORY
     only: Collection[str] | None = None
     first: tuple[dict[str, Array], dict[str, Array]] | None = None
-    again: str = ""
 
     def record(self, side: Side, path: str | os.PathLike[str]) -> None:
         """Write what the first side was given and gave, once it has run."""
@@ -50,21 +51,39 @@ class Comparison:
         self.report.notes.append(f"{saved} holds what {side.label} was given and gave: `hub check {saved} FILE`")
 
     def run(self, sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> None:
-        """Run every side on the same numbers, then compare the `pairs` of sides, reference first."""
+        """Run every side on the same numbers, then compare the `pairs` of sides, reference first.
+
+        With several sets of numbers every value has one row, its worst.
+        """
         matched = [matching(sides[0], side, self.report) for side in sides]
         common = {(a, b): self._chosen(sides[a], sides[b]) for a, b in pairs}
-        tried: list[dict[str, str]] = []
-        for batch in self.batches:
-            feeds = self._feeds(sides, matched, batch)
-            shapes = {name: "x".join(map(str, array.shape)) or "scalar" for name, array in feeds.items()}
-            if shapes in tried:
-                continue  # the size of the batch is fixed, or given
-            tried.append(shapes)
-            self.again = f", batch of {batch}" if len(tried) > 1 else ""
-            self._run_on(feeds, sides, pairs, matched, common)
-            for name, array in feeds.items():
-                text = f", {shapes[name]}" if self.again else f"{array.dtype.name} {shapes[name]}"
-                self.report.inputs[name] = self.report.inputs.get(name, "") + text
+        tries = self._tries(sides, matched)
+        ranks: dict[tuple[int, int], Ranks] = {pair: Ranks() for pair in pairs}
+        rows: list[Row] = []
+        for feeds in tries:
+            before, self.report.rows = self.report.rows, []
+            self._run_on(feeds, sides, pairs, matched, common, ranks)
+            rows, self.report.rows = [*rows, *self.report.rows], before
+        self.report.rows += worst(rows)
+        self.report.inputs = described(tries)
+        self.report.skipped = list(dict.fromkeys(self.report.skipped))
+        for a, b in pairs if self.layers and self.only is None else ():
+            self._conclude(sides[a], sides[b], common[a, b])
+        for (a, b), rank in ranks.items():
+            self.report.notes += rank.said(f"{sides[b].label} against {sides[a].label}")
+
+    def _tries(self, sides: Sequence[Side], matched: Sequence[Mapping[str, str]]) -> list[dict[str, Array]]:
+        """The sets of numbers to run on, by the names of the first side."""
+        ports = merged(sides, matched)
+        for side, names in zip(sides, matched, strict=True):
+            if isinstance(side.runner, Recorded):
+                if self.inputs is not None:
+                    raise UsageError("a recording has inputs of its own; do not give others")
+                return [given({name: side.runner.feeds[theirs] for name, theirs in names.items()}, ports)]
+        if self.inputs is not None:
+            return several(self.inputs, ports, self.draws)
+        self.report.seed = self.seed
+        return drawn(ports, self.seed, self.batches, self.draws)
 
     def _chosen(self, a: Side, b: Side) -> list[tuple[str, str]]:
         """The layers to compare."""
@@ -78,6 +97,7 @@ class Comparison:
         pairs: Sequence[tuple[int, int]],
         matched: Sequence[Mapping[str, str]],
         common: Common,
+        ranks: Mapping[tuple[int, int], Ranks],
     ) -> None:
         """One set of numbers: the outputs and some layers first, then further layers, as many at a time as `memory`
         holds."""
@@ -90,18 +110,14 @@ class Comparison:
             for a, b in pairs:
                 ours, theirs = results[a], results[b]
                 if ours is None or theirs is None:
-                    return
+                    continue
                 if not runs:
-                    self._compare_outputs(sides[a], sides[b], ours, theirs)
+                    self._compare_outputs(sides[a], sides[b], ours, theirs, ranks[a, b])
                 self._compare_layers(sides[a], sides[b], ours, theirs, part[a, b])
                 sizes.saw(part[a, b], ours, theirs)
             runs += 1
-        for a, b in pairs if self.layers and self.only is None else ():
-            self._conclude(sides[a], sides[b], common[a, b])
         if runs > 1:
-            self.report.notes.append(
-                f"layers compared in {runs} runs, to hold about {self.memory / 1e6:.0f} MB at a time"
-            )
+            self._note(f"layers compared in {runs} runs, to hold about {self.memory / 1e6:.0f} MB of them at a time")
 
     @staticmethod
     def _taps(index: int, sides: Sequence[Side], part: Common, runs: int) -> list[str]:
@@ -114,19 +130,6 @@ class Comparison:
                 other = sides[pair[1 - pair.index(index)]]
                 taps += [layer_tap(known[pair.index(index)], side, other) for known in names]
         return taps
-
-    def _feeds(self, sides: Sequence[Side], matched: Sequence[Mapping[str, str]], batch: int) -> dict[str, Array]:
-        """The numbers to run on, by the names of the first side."""
-        ports = merged(sides, matched)
-        for side, names in zip(sides, matched, strict=True):
-            if isinstance(side.runner, Recorded):
-                if self.inputs is not None:
-                    raise UsageError("a recording has inputs of its own; do not give others")
-                return given({name: side.runner.feeds[theirs] for name, theirs in names.items()}, ports)
-        if self.inputs is not None:
-            return given(self.inputs, ports)
-        self.report.seed = self.seed
-        return generate(ports, seed=self.seed, batch=batch)
 
     def _run(self, side: Side, feeds: dict[str, Array], taps: Sequence[str]) -> dict[str, Array] | None:
         try:
@@ -148,10 +151,10 @@ class Comparison:
         return found
 
     def _compare_outputs(
-        self, reference: Side, candidate: Side, ours: Mapping[str, Array], theirs: Mapping[str, Array]
+        self, reference: Side, candidate: Side, ours: Mapping[str, Array], theirs: Mapping[str, Array], rank: Ranks
     ) -> None:
         """Rows for the outputs, and for what goes into a squashing activation that produces one."""
-        between = f"{candidate.label} against {reference.label}{self.again}"
+        between = f"{candidate.label} against {reference.label}"
         ops = candidate.runner.ops | reference.runner.ops
         outputs, others = _outputs(ours), _outputs(theirs)
         pairs = _output_pairs(list(outputs), list(others), self.report)
@@ -160,6 +163,8 @@ class Comparison:
             row.between, row.op = between, ops.get(row.name, "")
             self.report.rows.append(row)
         for name, other in pairs:
+            rank.saw(name, outputs[name], others[other])
+        for name, other in pairs:
             key, other_key = f"before:{name}", f"before:{other}"
             if key in ours and other_key in theirs:
                 a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
@@ -167,7 +172,7 @@ class Comparison:
                 row.between, row.kind, row.op = between, "before activation", ops.get(key) or ops.get(other_key, "")
                 self.report.rows.append(row)
             elif key in ours or other_key in theirs:
-                self.report.notes.append(f"{between}: one of them only gives {name} before its activation")
+                self._note(f"{between}: one of them only gives {name} before its activation")
 
     def _rtol(self, reference: Side, candidate: Side) -> float | None:
         """The tolerance that was asked for, else that of the coarser of what the two compute in, which is said."""
@@ -178,10 +183,12 @@ class Comparison:
         if not allowed:
             return None
         precision, rtol = max(allowed.items(), key=lambda item: item[1])
-        note = f"compared with the tolerance of {precision}, {rtol:g} of the spread"
+        self._note(f"compared with the tolerance of {precision}, {rtol:g} of the spread")
+        return rtol
+
+    def _note(self, note: str) -> None:
         if note not in self.report.notes:
             self.report.notes.append(note)
-        return rtol
 
     def _compare_layers(
         self,
@@ -192,7 +199,7 @@ class Comparison:
         common: Sequence[tuple[str, str]],
     ) -> None:
         """Rows for the layers that both know, and an entry for those that could not be compared."""
-        between = f"{candidate.label} against {reference.label}{self.again}"
+        between = f"{candidate.label} against {reference.label}"
         absent = []
         for name, other in common:
             key, other_key = layer_tap(name, reference, candidate), layer_tap(other, candidate, reference)
@@ -214,7 +221,7 @@ class Comparison:
 
     def _conclude(self, reference: Side, candidate: Side, common: Sequence[tuple[str, str]]) -> None:
         """Where the two first differ, and the layers that only one of them has."""
-        between = f"{candidate.label} against {reference.label}{self.again}"
+        between = f"{candidate.label} against {reference.label}"
         rows = [row for row in self.report.rows if row.between == between]
         flow = flow_of(reference, candidate, common)
         self.report.divergences += divergences(rows, flow)

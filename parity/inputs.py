@@ -12,34 +12,78 @@ import numpy as np
 from hub.errors import UsageError
 from parity.runners import Array, Port
 
-__all__ = ["generate", "given"]
+__all__ = ["described", "drawn", "generate", "given", "several"]
 
 # Sizes for free dimensions in the order of the axes after the first. They differ, so that H and W
 # cannot be swapped unseen, and are multiples of 32, which encoder-decoder networks ask for.
 _SPATIAL = (96, 128, 64, 32)
 _SEQUENCE = (12, 7, 5, 3)
+_FURTHER = (2, 1, 3)
+"""Sizes of the batch of several draws, in turn."""
 
 
-def generate(ports: Sequence[Port], *, seed: int = 0, batch: int = 2) -> dict[str, Array]:
+def drawn(ports: Sequence[Port], seed: int, batches: Sequence[int], draws: int) -> list[dict[str, Array]]:
+    """Seeded arrays: for each of the sizes of the batch; and for several draws of each their own seed and other free
+    sizes. What would be the same again is left out."""
+    sizes = list(batches) if draws == 1 else [_FURTHER[i % len(_FURTHER)] for i in range(draws)]
+    tries: list[dict[str, Array]] = []
+    shapes: list[tuple[int, dict[str, tuple[int, ...]]]] = []
+    for i, batch in enumerate(sizes):
+        turn = i if draws > 1 else 0
+        feeds = generate(ports, seed=seed + turn, batch=batch, turn=turn)
+        made = (turn, {name: array.shape for name, array in feeds.items()})
+        if made not in shapes:  # the size of the batch may be fixed
+            shapes.append(made)
+            tries.append(feeds)
+    return tries
+
+
+def several(inputs: Any, ports: Sequence[Port], draws: int) -> list[dict[str, Array]]:
+    """The user's own sets of inputs: one, or those that a function of 0 .. `draws` - 1 gives, or of a folder of
+    images (`parity.images.Images`)."""
+    from parity.images import Images
+
+    if isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir():
+        inputs = Images(inputs)
+    if isinstance(inputs, Images):
+        return inputs.feeds(ports)
+    if callable(inputs):
+        return [given(inputs(i), ports) for i in range(max(draws, 1))]
+    return [given(inputs, ports)]
+
+
+def described(tries: Sequence[Mapping[str, Array]]) -> dict[str, str]:
+    """By input: dtype and shapes, each once, and how many sets there are."""
+    found: dict[str, str] = {}
+    for name in tries[0] if tries else ():
+        shapes = list(dict.fromkeys("x".join(map(str, feeds[name].shape)) or "scalar" for feeds in tries))
+        shown = ", ".join(shapes[:6]) + (", ..." if len(shapes) > 6 else "")
+        more = f" ({len(tries)} sets)" if len(tries) > len(shapes) else ""
+        found[name] = f"{tries[0][name].dtype.name} {shown}{more}"
+    return found
+
+
+def generate(ports: Sequence[Port], *, seed: int = 0, batch: int = 2, turn: int = 0) -> dict[str, Array]:
     """Seeded arrays for `ports`, by name.
 
     A free first dimension becomes `batch`; other free dimensions get sizes that differ from each
     other; the same symbol gets the same size everywhere. Floats are standard normal, or uniform in
     the declared range; integers are uniform in the declared range, else 0..9 (8-bit: the whole
-    range); booleans are fair coins.
+    range); booleans are fair coins. `turn` changes the free sizes.
 
     Raises:
         UsageError: a shape or a dtype is not known, or there is no way to make one up.
     """
     generator = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
-    return {port.name: _draw(port, _concrete(port, sizes, batch), generator) for port in ports}
+    return {port.name: _draw(port, _concrete(port, sizes, batch, turn), generator) for port in ports}
 
 
-def _concrete(port: Port, sizes: dict[str, int], batch: int) -> tuple[int, ...]:
+def _concrete(port: Port, sizes: dict[str, int], batch: int, turn: int) -> tuple[int, ...]:
     if port.shape is None:
         raise UsageError(f"the shape of the input {port.name!r} is not known: give inputs= (--inputs FILE.npz)")
-    candidates = iter(_SPATIAL if len(port.shape) >= 4 else _SEQUENCE)
+    known = _SPATIAL if len(port.shape) >= 4 else _SEQUENCE
+    candidates = iter([*known[turn % 2 :], *known[: turn % 2]])
     shape = []
     for axis, dim in enumerate(port.shape):
         if isinstance(dim, int) and dim >= 0:

@@ -11,7 +11,7 @@ from hub.errors import HubError
 from parity.compare import Row
 from parity.comparison import MEMORY, Comparison
 from parity.divergence import Divergence, feeding
-from parity.inputs import generate, given
+from parity.inputs import generate, several
 from parity.layers import common_layers, flow_of
 from parity.report import Report
 from parity.runners import Array
@@ -92,7 +92,7 @@ class Probe:
     def feeds(self) -> dict[str, Array]:
         """What the first side is given."""
         ports = self.sides[0].runner.inputs
-        return given(self.inputs, ports) if self.inputs is not None else generate(ports, seed=self.seed)
+        return several(self.inputs, ports, 1)[0] if self.inputs is not None else generate(ports, seed=self.seed)
 
 
 def locate(

@@ -18,7 +18,7 @@ __all__ = ["NotCompared", "Report", "joined", "title_of"]
 Why = Literal["missing dependency", "not loadable", "not runnable", "no runtime", "no information", "not tapped"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class NotCompared:
     """Something that should have been compared and was not: what, why, and the kind of reason."""
 
