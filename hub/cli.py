@@ -1,4 +1,4 @@
-"""The command line: hub convert | check | locate | reduce | inspect | formats | runtimes | doctor | demo.
+"""The command line: hub convert | check | verify | locate | reduce | inspect | formats | runtimes | doctor | demo.
 
 Nothing heavy is imported here: commands import what they need when they run, so that `hub --help`
 answers at once.
@@ -200,6 +200,44 @@ def check(
         terminal.show_json({**report.to_dict(), "exit_code": code})
     else:
         terminal.show_report(report)
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Compare models with the recordings beside them.")
+def verify(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model files.")],
+    report_to: Reports = None,
+    as_json: Json = False,
+) -> None:
+    """Compare each MODEL with the recording beside it: net.golden.npz of net.onnx. Made for hooks and CI."""
+    from parity.report import combined
+    from parity.verify import recording_of
+    from parity.verify import verify as compare
+
+    _forms(report_to or [])
+    found, wrong = {}, []
+    for model in models:
+        try:
+            found[model] = compare(model)
+        except HubError as error:
+            wrong.append((model, error))
+    whole = combined(found, "models and their recordings")
+    # A model without a recording is no error: it is said, and can be read.
+    codes = [_exit_code(report) for model, report in found.items() if recording_of(Path(model)).is_file()]
+    code = next((code for code in [*(refused.exit_code for _, refused in wrong), *codes] if code), 0)
+    _save(whole, report_to or [])
+    if as_json:
+        errors = {model: str(refused) for model, refused in wrong}
+        terminal.show_json({**whole.to_dict(), "errors": errors, "exit_code": code})
+    else:
+        for model, report in found.items():
+            terminal.show_text(f"{model}: {report.verdict}")
+            if report.mismatches:
+                terminal.show_report(report)
+        for item in whole.skipped:
+            terminal.show_text(f"not compared: {item}")
+        for _, refused in wrong:
+            terminal.show_error(str(refused))
     raise typer.Exit(code)
 
 

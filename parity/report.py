@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from hub.text import printable
 from parity.compare import Row
 from parity.divergence import Divergence
 
-__all__ = ["NotCompared", "Report", "joined", "title_of"]
+__all__ = ["NotCompared", "Report", "combined", "joined", "title_of"]
 
 Why = Literal["missing dependency", "not loadable", "not runnable", "no runtime", "no information", "not tapped"]
 
@@ -258,3 +258,21 @@ def _html_row(row: Row) -> str:
 def joined(names: Sequence[str], limit: int = 6) -> str:
     """A list of names for a sentence, cut after `limit`."""
     return ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")
+
+
+def combined(reports: Mapping[str, Report], title: str) -> Report:
+    """Several reports as one, each under its name."""
+    whole = Report(title)
+    for name, report in reports.items():
+        between = {row.between: f"{name}: {row.between}" for row in report.rows}
+        whole.rows += [replace(row, between=between[row.between]) for row in report.rows]
+        whole.skipped += [replace(item, what=f"{name}: {item.what}") for item in report.skipped]
+        whole.notes += [f"{name}: {note}" for note in report.notes]
+        whole.inputs |= {f"{name}: {key}": text for key, text in report.inputs.items()}
+        whole.versions |= report.versions
+        whole.divergences += [
+            replace(item, between=between.get(item.between, item.between)) for item in report.divergences
+        ]
+        whole.flows |= {between.get(key, key): flow for key, flow in report.flows.items()}
+        whole.seed = report.seed if whole.seed is None else whole.seed
+    return whole
