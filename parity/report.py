@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,20 +145,10 @@ class Report:
         return f"<hub.Report {self.title}: {self.verdict}>"
 
     def _repr_html_(self) -> str:
-        """Self-contained HTML; every text in it is escaped."""
-        state = "mismatch" if self.mismatches else "ok" if self.ok else "notcompared"
-        parts = [f'<div class="hub-report"><style>{_STYLE}</style><p class="{state}"><b>{escape(self.verdict)}</b></p>']
-        if self.not_compared:
-            items = "".join(f"<li><b>{escape(item.what)}</b>: {escape(item.reason)}</li>" for item in self.not_compared)
-            parts.append(f'<div class="notcompared"><b>Not compared</b><ul>{items}</ul></div>')
-        for between, header, _, _ in self.tables():
-            head = "".join(f"<th>{escape(cell)}</th>" for cell in (*header, "reason"))
-            rows = sorted((row for row in self.rows if printable(row.between) == between), key=_badness)
-            body = "".join(map(_html_row, rows))
-            parts.append(f"<p>{escape(between)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-        parts += [f"<p><b>{escape(line)}</b></p>" for line in self.findings()]
-        parts.append("".join(f"<p><small>{escape(line)}</small></p>" for line in self.footer()))
-        return "".join(parts) + "</div>"
+        """What a notebook shows: the page that `save` writes, without its scripts."""
+        from parity.rendering.html import fragment
+
+        return fragment(self)
 
     def tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]]:
         """For each two sides: who they are, a header, rows of text, and remarks on rows; all of it printable."""
@@ -196,17 +185,6 @@ class Report:
 _HEADER = ("value", "op", "dtype", "shape", "max abs", "allowed", "max rel", "of spread", "cosine", "SNR dB", "verdict")
 _NUMBERS = range(4, 10)
 
-_STYLE = """
-.hub-report{font:13px/1.4 system-ui,sans-serif}
-.hub-report table{border-collapse:collapse;margin:4px 0 10px}
-.hub-report th,.hub-report td{padding:2px 10px;text-align:left;border-bottom:1px solid #8884}
-.hub-report td.number{text-align:right;font-variant-numeric:tabular-nums}
-.hub-report .ok{color:#17803d}
-.hub-report .mismatch{color:#c0232c}
-.hub-report .notcompared{color:#a15c00}
-.hub-report div.notcompared{border-left:4px solid;padding:2px 12px;margin:6px 0}
-""".replace("\n", "")
-
 
 def title_of(row: Row) -> str:
     """What a row is about, in words."""
@@ -242,17 +220,6 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _justify(text: str, width: int, column: int) -> str:
     return text.rjust(width) if column in _NUMBERS else text.ljust(width)
-
-
-def _html_row(row: Row) -> str:
-    cells = _cells(row)
-    kind = row.verdict.replace(" ", "")
-    marks = [
-        'class="number"' if i in _NUMBERS else f'class="{kind}"' if i == len(cells) - 1 else ""
-        for i in range(len(cells))
-    ]
-    columns = "".join(f"<td {mark}>{escape(text)}</td>" for mark, text in zip(marks, cells, strict=True))
-    return f"<tr>{columns}<td>{escape(row.reason)}</td></tr>"
 
 
 def joined(names: Sequence[str], limit: int = 6) -> str:

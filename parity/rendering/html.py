@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: verdict first, pictures, tables that sort."""
+"""A report as HTML that needs nothing else: verdict first, pictures, tables that sort in a page of their own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from parity.rendering.picture import depth, neighbourhood
 if TYPE_CHECKING:
     from parity.report import Report
 
-__all__ = ["html"]
+__all__ = ["fragment", "html"]
 
 
 def html(report: Report) -> str:
-    """Every text of a model is escaped; nothing is loaded from elsewhere."""
+    """A whole page. Every text of a model is escaped; nothing is loaded from elsewhere."""
+    return _rendered(report, "report.html.j2")
+
+
+def fragment(report: Report) -> str:
+    """The same for a notebook: what is in the page, without scripts."""
+    return _rendered(report, "fragment.html.j2")
+
+
+def _rendered(report: Report, template: str) -> str:
     import jinja2
     from markupsafe import Markup
 
@@ -43,5 +52,5 @@ def html(report: Report) -> str:
                 "first": first,
             }
         )
-    text: str = environment.get_template("report.html.j2").render(report=report, state=state, tables=tables)
+    text: str = environment.get_template(template).render(report=report, state=state, tables=tables)
     return text
