@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ from parity.runners import Array
 from parity.sides import Side, agree_on_form, labels, open_side
 
 __all__ = ["Location", "Probe", "at_once", "locate", "opened", "search"]
+
+
+JUMP = 10.0
+"""How many times more of what is allowed a layer differs than what feeds it, if the error is made there."""
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Location:
 
     def _without(self) -> str:
         if not self.report.mismatches:
-            return "no difference was found: the outputs agree" if self.report.ok else "nothing could be compared"
+            return "no difference was found" if self.report.ok else "nothing could be compared"
         return "the two differ behind the last layer that both know"
 
 
@@ -101,7 +106,8 @@ def locate(
     """Find the first layer, by the graph, in which `b` differs from `a`; arguments are those of `check`.
 
     The layers that both know are bisected in the order of execution, a run of both for each. What is found is then
-    confirmed: if something that feeds it differs as well, the search goes on there.
+    confirmed: if something that feeds it differs as well, the search goes on there. Where the outputs agree, or it is
+    not clear that the error is made there, all layers are compared, as many at a time as fit into memory.
 
     Raises:
         HubError: one of the two cannot be opened.
@@ -124,8 +130,8 @@ def opened(a: Any, b: Any, stack: ExitStack, **options: Any) -> Probe:
 def search(probe: Probe) -> Location:
     """The bisection, and what confirms it."""
     ends = probe.ends()
-    if not ends.mismatches:
-        return Location(None, ends, probe.runs)
+    if not ends.mismatches:  # an error may fade on its way: there is nothing to bisect
+        return _all(probe)
     common = common_layers(*probe.sides)
     flow = flow_of(*probe.sides, common)
     order = in_order([name for name, _ in common], flow)
@@ -133,6 +139,8 @@ def search(probe: Probe) -> Location:
     if found is None:
         return Location(None, ends, probe.runs)
     divergence = _confirmed(probe, found, flow)
+    if not _clear(probe, divergence):
+        return _all(probe)
     report = ends
     kept = [divergence.layer, *divergence.inputs]
     report.rows += [probe.rows[name] for name in kept if name in probe.rows]
@@ -148,9 +156,29 @@ def at_once(probe: Probe, memory: int = MEMORY) -> Location:
     known = [size for size in sizes if size is not None]
     if not known or len(known) < len(sizes) or 2 * sum(known) > memory:
         return search(probe)
+    return _all(probe)
+
+
+def _all(probe: Probe) -> Location:
+    """By one comparison of all layers, in parts where they are many."""
     report = probe.compared(None)
-    first = report.divergences[0] if report.divergences else None
-    return Location(first, report, probe.runs)
+    return Location(report.divergences[0] if report.divergences else None, report, probe.runs)
+
+
+def _clear(probe: Probe, found: Divergence) -> bool:
+    """Whether what feeds a layer differs so much less than it does that the error is made there.
+
+    Where it does not, an error from further up may only have been too small to be seen for a while.
+    """
+    shares = [_share(probe.rows[name]) for name in (found.layer, *found.inputs)]
+    return shares[0] >= JUMP * max(shares[1:], default=0.0)
+
+
+def _share(row: Row) -> float:
+    """The difference by what is allowed."""
+    if row.max_abs is None or not row.tolerance:
+        return math.inf if row.verdict == "mismatch" else 0.0
+    return row.max_abs / row.tolerance
 
 
 def in_order(names: Sequence[str], flow: Mapping[str, Sequence[str]] | None) -> list[str]:

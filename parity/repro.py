@@ -109,7 +109,7 @@ def _issue(result: Repro, part: Part, how: str, sources: Sequence[Any]) -> str:
         versions[package] = metadata.version(package)
     if result.location is not None:
         versions |= result.location.report.versions
-    lines = [f"# {plain(result.row.op) or 'A part of a model'}: a difference of {_nodes(result.nodes)}", ""]
+    lines = [f"# {operators}: a difference in {_nodes(result.nodes)}", ""]
     lines += ["## What is wrong", "", f"{plain(result.row.reason)}.", ""]
     if result.location is not None and result.location.divergence is not None:
         lines += [f"First divergence in the whole model: {plain(str(result.location.divergence))}.", ""]

@@ -165,3 +165,23 @@ def test_the_command_line_locates(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["locate", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")])
     assert done.exit_code == 1
     assert "a2 (Conv); its inputs agree" in done.output
+
+
+def test_an_error_that_fades_is_found_though_the_outputs_agree() -> None:
+    def net(wrong: bool) -> hub.Model:
+        rng = np.random.default_rng(0)
+        g = GraphBuilder("net")
+        x = g.input("x", ir.DataType.FLOAT, ["N", 8])
+        for name, weight in (("first", 1e-4), ("second", 1.0)):
+            with g.layer(name, "Dense"):
+                matrix = rng.normal(size=(8, 8)).astype(np.float32) * weight
+                side = g.op("MatMul", x, g.constant(matrix * (1.001 if wrong and name == "first" else 1), name))
+            with g.layer(f"{name}_sum", "Add"):
+                x = g.op("Add", side, x)
+        g.output(x, "y")
+        return hub.Model(g.model())
+
+    assert hub.check(net(False), net(True)).ok
+    found = hub.locate(net(False), net(True)).divergence
+    assert found is not None
+    assert found.layer == "first"

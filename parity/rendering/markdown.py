@@ -39,4 +39,4 @@ def markdown(report: Report) -> str:
 def plain(text: str) -> str:
     """Text that is nothing but text in Markdown, and in a table of it."""
     text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
+    return re.sub(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))", r"\\\1", text)
