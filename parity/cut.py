@@ -12,10 +12,14 @@ import onnx
 import onnx_ir as ir
 
 from hub import onnxfile
+from hub.errors import DAMAGE, HubError
 from hub.model import session
-from parity.runners import Array
+from parity.runners import Array, single_line
 
-__all__ = ["Part", "computed", "cut", "entering", "run"]
+__all__ = ["Part", "computed", "cut", "entering", "run", "standard"]
+
+
+FAILURES: tuple[type[Exception], ...] = (HubError, *DAMAGE)
 
 
 @dataclass
@@ -83,6 +87,25 @@ def computed(model: ir.Model, feeds: Mapping[str, Array], values: Sequence[ir.Va
     found = dict(zip(asked, arrays, strict=True))
     return {value.name or "": feeds[value.name or ""] if value.name in feeds else found[value.name or ""]
             for value in values}  # fmt: skip
+
+
+def standard(part: Part) -> str:
+    """Whether ONNX Runtime computes a part as the reference implementation of ONNX does, in a sentence."""
+    from onnx.reference import ReferenceEvaluator
+
+    from parity.compare import compare
+
+    try:
+        runtime = run(part.model, part.feeds)
+        evaluator = ReferenceEvaluator(ir.serde.serialize_model(part.model))
+        outputs = [np.asarray(array) for array in evaluator.run(list(runtime), dict(part.feeds))]
+    except FAILURES as error:  # it has no form of every operator
+        return f"ONNX's reference implementation cannot run it: {single_line(error)}"
+    rows = compare(dict(zip(runtime, outputs, strict=True)), runtime)
+    wrong = [row for row in rows if row.verdict == "mismatch"]
+    if wrong:
+        return f"ONNX Runtime departs from ONNX's reference implementation: {wrong[0].reason}"
+    return "ONNX Runtime computes it as ONNX's reference implementation does"
 
 
 def run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:

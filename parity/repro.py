@@ -12,7 +12,7 @@ from typing import Any
 import hub
 from hub.errors import HubError
 from parity.compare import Row
-from parity.cut import Part
+from parity.cut import Part, standard
 from parity.locate import Location
 from parity.rendering.markdown import plain
 from parity.sides import format_of
@@ -22,12 +22,14 @@ __all__ = ["Repro", "written"]
 
 @dataclass
 class Repro:
-    """What `reduce` returns: the folder, how many nodes are left, and where the two begin to differ."""
+    """What `reduce` returns: the folder, how many nodes are left, where the two begin to differ, in which row, and
+    whether ONNX Runtime computes that part as the standard's reference does."""
 
     folder: Path
     nodes: int
     location: Location | None
     row: Row
+    standard: str = ""
 
     def __str__(self) -> str:
         lines = [f"wrote {self.folder}: {_nodes(self.nodes)}"]
@@ -35,6 +37,7 @@ class Repro:
         if self.location is not None and self.location.divergence is not None:
             lines.append(f"first divergence: {self.location.divergence}")
         lines.append(f"it differs: {self.row.reason}")
+        lines.append(self.standard)
         return "\n".join(lines)
 
 
@@ -48,7 +51,7 @@ def written(folder: Path, part: Part, location: Location | None, row: Row, how: 
         folder.mkdir(parents=True, exist_ok=True)
         part.save(folder)
         (folder / "show.py").write_text(_script(how, sources), encoding="utf-8")
-        result = Repro(folder, part.nodes, location, row)
+        result = Repro(folder, part.nodes, location, row, standard(part))
         (folder / "issue.md").write_text(_issue(result, part, how, sources), encoding="utf-8")
     except OSError as error:
         raise HubError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -121,6 +124,7 @@ def _issue(result: Repro, part: Part, how: str, sources: Sequence[Any]) -> str:
         ]
     elif how == "convert":
         lines += ["`model.onnx` is right in ONNX Runtime, and differs once it is converted.", ""]
+    lines += [f"{plain(result.standard)}.", ""]
     lines += [f"Operators: {operators}. Inputs: {', '.join(shapes) or 'none'}.", ""]
     lines += ["## Found in", "", *(f"- {name}" for name in names), ""]
     lines += ["## Versions", "", *(f"- {name} {version}" for name, version in versions.items()), ""]

@@ -67,6 +67,7 @@ def test_the_smallest_part_is_one_node_and_a_test_case(changed: str, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "apart, of a spread of" in done.stdout
     issue = (made.folder / "issue.md").read_text("utf-8")
+    assert "ONNX Runtime computes it as ONNX's reference implementation does." in issue
     assert f"First divergence in the whole model: {changed} (Conv); its inputs agree." in issue
     assert f"- onnxruntime {made.location.report.versions['onnxruntime']}" in issue  # type: ignore[union-attr]
 
