@@ -479,6 +479,7 @@ def test_layers_of_a_source_that_became_several(order: str, tmp_path: Path) -> N
     assert not any("only" in note for note in report.notes), "conv/relu is a part of conv"
     bad = check(onnx_model(w), converted(w, tmp_path, wrong=0.1), layers=True)
     assert {name for name, verdict in verdicts(bad).items() if verdict == "mismatch"} == ALL
+    assert [found.layer for found in bad.divergences] == ["conv"]
 
 
 def test_against_torch_without_the_activation(tmp_path: Path) -> None:
@@ -495,6 +496,10 @@ def test_two_caffe_files_layer_by_layer(tmp_path: Path) -> None:
     report = check(converted(w, tmp_path), converted(w, tmp_path / "b"), layers=True)
     assert report.ok, report
     assert {"layer conv/relu", "layer probs/softmax"} <= set(verdicts(report))
+    (tmp_path / "c").mkdir()
+    bad = check(converted(w, tmp_path), converted(w, tmp_path / "c", wrong=0.1), layers=True)
+    (found,) = bad.divergences
+    assert (found.layer, found.in_order) == ("conv", False), "Caffe says itself what feeds what"
 
 
 # -- OpenCV --------------------------------------------------------------------------------------------

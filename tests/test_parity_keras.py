@@ -46,6 +46,8 @@ def test_a_live_model_with_its_layers_and_untouched_afterwards(model: Any, w: We
     wrong["conv/bias"][1] += 0.1
     bad = check(model, onnx_model(wrong), layers=True)
     assert {f"{row.kind} {row.name}" for row in bad.mismatches} == ALL
+    (found,) = bad.divergences
+    assert str(found) == "conv (Conv2D); its inputs agree"
 
 
 @pytest.mark.parametrize("form", ["model.keras", "model.h5", "pair"])

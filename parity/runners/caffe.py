@@ -79,6 +79,7 @@ class CaffeRunner(Description):
         self._shapes = inputs
         self.inputs = [model.interface.port(name, shape) for name, shape in inputs.items()]
         self.layers = model.interface.named(self._graph.types)
+        self.flow = model.interface.flowing(self._graph.flow)
         self._before: dict[str, Capture] = {}
         for blob, name in self._outputs.items():
             producer = self._graph.producer(blob)
@@ -94,7 +95,7 @@ class CaffeRunner(Description):
         """Take and give what the net does, whatever its text says of its source."""
         self._model = replace(self._model, interface=Interface())
         self.inputs = [Interface().port(name, shape) for name, shape in self._shapes.items()]
-        self.layers = self._graph.types
+        self.layers, self.flow = self._graph.types, self._graph.flow
         self.perms.clear()
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:

@@ -51,6 +51,7 @@ class CoreMLReadRunner(onnxruntime.OnnxRuntimeRunner):
         self._own = self.inputs
         self.inputs = self._record.ports(self._own)
         self.layers = self._record.interface.named(self.layers)
+        self.flow = self._record.interface.flowing(self.flow)
         self.precision = self._record.precision
         self.ops = {self._key(key): op for key, op in self.ops.items()}
         self.remarks = [f"reached: {inferred}, (2) saved file through hub's reader into ONNX Runtime"]

@@ -156,6 +156,11 @@ class Interface:
         """The layers of the net, and their types, under the names of the source's layers whose values they hold."""
         return {self.layers.get(name, _Tensor()).holds or name: kind for name, kind in types.items()}
 
+    def flowing(self, flow: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """What feeds which layer, under the same names."""
+        held = {name: layer.holds or name for name, layer in self.layers.items()}
+        return {held.get(name, name): [held.get(other, other) for other in others] for name, others in flow.items()}
+
     def asked(self, tap: str) -> str:
         """The tap of the net that gives what is asked for by the source's name of a layer."""
         kind, _, name = tap.partition(":")

@@ -82,6 +82,7 @@ class KerasRunner(Description):
         self.inputs = [Port(_name(t), _dtype(t), tuple(t.shape)) for t in model.inputs]
         self._layers = _unique_layers(model)
         self.layers = {name: type(layer).__name__ for name, layer in self._layers.items()}
+        self.flow = _flow(model, self._layers)
         self.ops = {name: type(layer).__name__ for name, layer in self._output_layers()}
         for name, layer in self._output_layers():
             if attribute := _squashing(layer):
@@ -167,6 +168,21 @@ def _unique_layers(model: Any) -> dict[str, Any]:
             twice.add(name)
         layers[name] = layer
     return {name: layer for name, layer in layers.items() if name not in twice}
+
+
+def _flow(model: Any, layers: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By layer those that feed it, without the inputs; nothing where models are within models."""
+    if any(hasattr(layer, "layers") for layer in layers.values()):
+        return {}
+    flow: dict[str, list[str]] = {}
+    for name, layer in layers.items():
+        parents = [
+            parent for node in getattr(layer, "_inbound_nodes", []) for parent in getattr(node, "parent_nodes", [])
+        ]
+        made = [getattr(parent, "operation", None) or getattr(parent, "layer", None) for parent in parents]
+        feeding = [str(other.name) for other in made if other is not None and type(other).__name__ != "InputLayer"]
+        flow[name] = list(dict.fromkeys(feeding))
+    return flow if any(flow.values()) else {}
 
 
 def _squashing(layer: Any) -> str | None:

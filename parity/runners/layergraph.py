@@ -53,6 +53,20 @@ class LayerGraph:
         """The layers that can be asked for, and their types."""
         return {name: self.layers[i].type for name, i in self.index.items()}
 
+    @property
+    def flow(self) -> dict[str, list[str]]:
+        """By layer that can be asked for, those that feed it, through those that cannot."""
+        reached: dict[int, list[str]] = {}
+        flow: dict[str, list[str]] = {}
+        for i, layer in enumerate(self.layers):
+            makers = [self.producer(blob, i) for blob in layer.bottoms]
+            feeding = list(dict.fromkeys(name for maker in makers if maker is not None for name in reached[maker]))
+            if self.index.get(layer.name) == i:
+                flow[layer.name] = [name for name in feeding if name != layer.name]
+                feeding = [layer.name]
+            reached[i] = feeding
+        return flow
+
     def producer(self, blob: Any, before: int | None = None) -> int | None:
         """The last layer that writes `blob`, of those `before` a layer."""
         return next((i for i in reversed(range(len(self.layers))[:before]) if blob in self.layers[i].tops), None)

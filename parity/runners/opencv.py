@@ -77,6 +77,7 @@ class OpenCVRunner(Description):
         self._shapes = shapes
         self.inputs = [model.interface.port(name, shape) for name, shape in shapes.items()]
         self.layers = model.interface.named(self._graph.types)
+        self.flow = model.interface.flowing(self._graph.flow)
         self._kept = {x.name: x.detection_output_param.keep_top_k for x in model.net.layer}
         self._outputs = _outputs(layers)
         model.interface.check(shapes, dict.fromkeys(self._outputs))
@@ -90,7 +91,7 @@ class OpenCVRunner(Description):
         """Take and give what the net does, whatever its text says of its source."""
         self._interface = Interface()
         self.inputs = [Interface().port(name, shape) for name, shape in self._shapes.items()]
-        self.layers = self._graph.types
+        self.layers, self.flow = self._graph.types, self._graph.flow
         self.perms.clear()
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
