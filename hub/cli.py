@@ -149,7 +149,10 @@ def check(
     a: Annotated[str, typer.Argument(metavar="A", help=f"{A_HELP} Or recorded outputs, an .npz.")],
     b: Annotated[str | None, typer.Argument(metavar="[B]", help=B_HELP)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Compare the outputs of layers known to both, too.")] = False,
-    rtol: Rtol = None,
+    rtol: Annotated[
+        list[str] | None,
+        typer.Option("--rtol", metavar="[NAME=]X", help="Relative to the spread, of all or of one output. Repeatable."),
+    ] = None,
     atol: Atol = None,
     seed: Seed = 0,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Sets of inputs; the worst of each value counts.")] = 1,
@@ -186,7 +189,7 @@ def check(
         report = hub.check(
             *(first, second),
             inputs=_images(inputs, pixels),
-            rtol=rtol,
+            rtol=_tolerances(rtol or []),
             atol=atol,
             layers=layers,
             seed=seed,
@@ -443,6 +446,22 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def _tolerances(words: Sequence[str]) -> float | dict[str, float] | None:
+    """One number for all outputs, or numbers by name."""
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, number = word.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise UsageError(f"--rtol {word}: a number, or OUTPUT=NUMBER") from None
+        if not found[name] >= 0:
+            raise UsageError(f"--rtol {word}: it is not negative")
+    if "" in found and len(found) > 1:
+        raise UsageError("--rtol: one number for all outputs, or one for each that is named")
+    return found.get("", found or None)
 
 
 def _images(inputs: Path | None, pixels: str | None) -> Any:

@@ -232,7 +232,7 @@ def check(
     b: Source,
     *,
     inputs: Any = None,
-    rtol: float | None = None,
+    rtol: float | Mapping[str, float] | None = None,
     atol: float | None = None,
     layers: bool = False,
     seed: int = 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ def check(
     b: Any,
     *,
     inputs: Any = None,
-    rtol: float | None = None,
+    rtol: float | Mapping[str, float] | None = None,
     atol: float | None = None,
     layers: bool = False,
     seed: int = 0,
@@ -39,7 +39,7 @@ def check(
     an `.npz` of recorded inputs and outputs. A Python file is executed.
     `inputs`: see `parity.inputs.given`; a function of 0 .. `draws` - 1 that gives such; a folder of images, or
     `parity.images.Images`; None for seeded ones, of which `draws` differ in seed and in what sizes are free.
-    `rtol`, `atol`: see `parity.compare`.
+    `rtol`, `atol`: see `parity.compare`; `rtol` for all, or by output.
     `layers`: compare the outputs of the layers that both sides know by name, too.
     `memory`: bytes of layer values that are held at a time; both models run again for what is more.
     `golden`: an `.npz` to write what `a` was given and gave: with it, `b` can be checked where only its runtime is.

@@ -123,14 +123,14 @@ def compare(
     reference: Mapping[str, Array],
     candidate: Mapping[str, Array],
     *,
-    rtol: float | None = None,
+    rtol: float | Mapping[str, float | None] | None = None,
     atol: float | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[Row]:
     """One row for each array of either side, in the order of the reference.
 
-    `pairs` says which name of the reference belongs to which of the candidate; by default equal
-    names. An array that only one side has is a mismatch.
+    `rtol`: for all, or by name. `pairs` says which name of the reference belongs to which of the candidate; by default
+    equal names. An array that only one side has is a mismatch.
     """
     if pairs is None:
         pairs = [(name, name) for name in reference if name in candidate]
@@ -138,7 +138,8 @@ def compare(
     rows = []
     for name, array in reference.items():
         if name in partner:
-            rows.append(compare_arrays(name, array, candidate[partner[name]], rtol=rtol, atol=atol))
+            own = rtol.get(name) if isinstance(rtol, Mapping) else rtol
+            rows.append(compare_arrays(name, array, candidate[partner[name]], rtol=own, atol=atol))
         else:
             rows.append(_unpaired(name, array, "is missing on the other side"))
     taken = {other for _, other in pairs}

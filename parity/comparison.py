@@ -33,7 +33,7 @@ class Comparison:
 
     report: Report
     inputs: Any
-    rtol: float | None
+    rtol: float | Mapping[str, float] | None
     atol: float | None
     layers: bool
     seed: int
@@ -158,8 +158,9 @@ class Comparison:
         ops = candidate.runner.ops | reference.runner.ops
         outputs, others = _outputs(ours), _outputs(theirs)
         pairs = _output_pairs(list(outputs), list(others), self.report)
-        rtol = self._rtol(reference, candidate)
-        for row in compare(outputs, others, rtol=rtol, atol=self.atol, pairs=pairs):
+        self._known(list(outputs))
+        allowed = {name: self._rtol(reference, candidate, name) for name in outputs}
+        for row in compare(outputs, others, rtol=allowed, atol=self.atol, pairs=pairs):
             row.between, row.op = between, ops.get(row.name, "")
             self.report.rows.append(row)
         for name, other in pairs:
@@ -168,15 +169,24 @@ class Comparison:
             key, other_key = f"before:{name}", f"before:{other}"
             if key in ours and other_key in theirs:
                 a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
-                row = compare_arrays(name, a, b, rtol=rtol, atol=self.atol)
+                row = compare_arrays(name, a, b, rtol=allowed[name], atol=self.atol)
                 row.between, row.kind, row.op = between, "before activation", ops.get(key) or ops.get(other_key, "")
                 self.report.rows.append(row)
             elif key in ours or other_key in theirs:
                 self._note(f"{between}: one of them only gives {name} before its activation")
 
-    def _rtol(self, reference: Side, candidate: Side) -> float | None:
+    def _known(self, outputs: Sequence[str]) -> None:
+        """Refuse a tolerance of an output that is not there."""
+        for name in self.rtol if isinstance(self.rtol, Mapping) else ():
+            if name not in outputs:
+                raise UsageError(f"rtol: there is no output {name!r}; outputs are {joined(outputs)}")
+
+    def _rtol(self, reference: Side, candidate: Side, name: str = "") -> float | None:
         """The tolerance that was asked for, else that of the coarser of what the two compute in, which is said."""
-        if self.rtol is not None:
+        if isinstance(self.rtol, Mapping):
+            if name in self.rtol:
+                return self.rtol[name]
+        elif self.rtol is not None:
             return self.rtol
         known = {side.runner.precision: tolerance_of(side.runner.precision) for side in (reference, candidate)}
         allowed = {precision: rtol for precision, rtol in known.items() if rtol is not None}

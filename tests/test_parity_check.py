@@ -10,8 +10,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from parity_models import Weights, onnx_model, torch_file, torch_module, weights
+from typer.testing import CliRunner
 
 from hub.builder import GraphBuilder
+from hub.cli import app
 from hub.errors import InvalidModel, UnknownFormat, UsageError
 from hub.formats import find
 from hub.model import Model
@@ -312,3 +314,21 @@ def test_layers_alone_do_not_make_a_report_ok() -> None:
 def test_an_empty_report_is_not_ok() -> None:
     assert not Report().ok
     assert "NOT COMPARED" in Report().verdict
+
+
+def test_an_output_may_have_a_tolerance_of_its_own(w: Weights, tmp_path: Path) -> None:
+    wrong = onnx_model(changed(w, "conv/bias"))
+    assert not check(onnx_model(w), wrong).ok
+    report = check(onnx_model(w), wrong, rtol={"probs": 0.3})
+    assert report.ok, report
+    with pytest.raises(UsageError, match="there is no output 'prob'; outputs are probs"):
+        check(onnx_model(w), wrong, rtol={"prob": 0.3})
+    save(onnx_model(w).ir, tmp_path / "a.onnx")
+    save(wrong.ir, tmp_path / "b.onnx")
+    run = CliRunner().invoke
+    words = ["check", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]
+    assert run(app, [*words, "--rtol", "probs=0.3"]).exit_code == 0
+    assert run(app, [*words, "--rtol", "0.3"]).exit_code == 0
+    assert run(app, words).exit_code == 1
+    for bad in (["--rtol", "x"], ["--rtol", "-1"], ["--rtol", "1", "--rtol", "probs=1"]):
+        assert isinstance(run(app, [*words, *bad]).exception, UsageError)
