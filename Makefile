@@ -59,6 +59,7 @@ bench: .venv/installed .suites/installed
 	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/numpy "numpy<2.4"
 	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/packages "pillow>=11" pandas python-dateutil
 	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/onnx2torch onnx2torch==1.5.15
+	@.venv/bin/pip install $(PIP_FLAGS) --upgrade --no-deps --target .suites/polygraphy polygraphy==0.53.6
 	@touch $@
 
 # Where a runtime cannot be installed, its tests are skipped, but in CI.

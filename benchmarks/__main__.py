@@ -1,4 +1,4 @@
-"""python -m benchmarks [--write FILE] [--only keras|files|coreml|large]: the tables of docs/benchmarks.md."""
+"""python -m benchmarks [--write FILE] [--only keras|files|coreml|parity|large]: the tables of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import keras_to_files, keras_to_onnx, large_onnx, onnx_to_coreml
+from benchmarks import keras_to_files, keras_to_onnx, large_onnx, onnx_to_coreml, parity_layers
 
 PARTS = {
     "keras": (
@@ -40,6 +40,12 @@ PARTS = {
         "Last, every file was read by hub's own reader and run by ONNX Runtime against the source: the largest "
         "difference of the output before its softmax, by its spread. Nothing was executed by Core ML.",
         onnx_to_coreml.run,
+    ),
+    "parity": (
+        "Two ONNX models, every value compared",
+        "`hub.check(first, second, layers=True)` against `polygraphy run first --onnxrt --onnxrt --onnx-outputs mark "
+        "all` (0.53.6), which compares a model with itself. A batch of two images; each run is a fresh process.",
+        parity_layers.run,
     ),
     "large": (
         "A model over 2 GB",
