@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import warnings
@@ -17,6 +18,8 @@ from importers.torch.sources import evaluating
 __all__ = ["capture", "example", "parameters"]
 
 _TRIES = 6
+_LARGE = 128
+_ENDLESS = 1 << 30
 _ADVICE = (
     "What depends on the numbers can be rewritten (torch.where in place of if), a size that is not free can be given "
     "as a number in inputs=, and a program that you capture yourself, torch.export.export(model, ...), is taken too"
@@ -68,14 +71,17 @@ def capture(module: Any, inputs: Sequence[Given]) -> tuple[Any, list[str]]:
         one.name: None if one.fixed else {i: dims[n] for i, n in enumerate(one.shape) if isinstance(n, str)}
         for one in inputs
     }
+    multiples: dict[str, str] = {}
     with evaluating(module), kept_whole(), _plain_attention(), _quiet():
         for _ in range(_TRIES):
+            # What holds for multiples of a number only (UNet) is checked at run time, as such sizes cannot be saved.
+            later = {"prefer_deferred_runtime_asserts_over_guards": True} if multiples else {}
             try:
-                program = torch.export.export(module, arguments, keywords, dynamic_shapes=shapes, strict=False)
+                program = torch.export.export(module, arguments, keywords, dynamic_shapes=shapes, strict=False, **later)
             except Exception as error:  # noqa: BLE001 (it runs the user's code)
-                shapes = _refined(error, shapes, type(module).__name__)
+                shapes = _refined(error, shapes, type(module).__name__, multiples)
             else:
-                return program, said + _narrowed(shapes)
+                return program, said + _narrowed(shapes) + list(multiples.values())
     raise HubError(f"{type(module).__name__}: torch.export finds ever new conditions on the sizes. {_ADVICE}")
 
 
@@ -101,7 +107,7 @@ def _plain(array: Any) -> Any:
     return np.ascontiguousarray(array)
 
 
-def _refined(error: Exception, shapes: Any, name: str) -> Any:
+def _refined(error: Exception, shapes: Any, name: str, multiples: dict[str, str]) -> Any:
     """The shapes with what torch.export found about them, if that still is what the user asked for."""
     from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 
@@ -115,12 +121,56 @@ def _refined(error: Exception, shapes: Any, name: str) -> Any:
             f"{name} does not leave these sizes free, torch.export says: {what}. "
             f"Give them as numbers in inputs=, or rewrite what depends on them"
         ) from error
-    if not lines:
-        raise HubError(f"torch.export cannot capture {name}: {_gist(error)}. {_ADVICE}") from error
+    known = len(multiples)
+    for derived in [line for line in lines if re.fullmatch(r"\w+ = .*\b_\w+\b.*", line) and "Dim(" not in line]:
+        size, _, expression = derived.partition(" = ")
+        words = re.sub(r"\b_\w+", "k", expression)
+        multiples[size] = f"the size {size} has to be {words} for some number k"
+    lines = [line for line in lines if line.partition(" ")[0] not in multiples and not line.startswith("_")]
+    lines += [
+        line for line in least(text) if line.partition(" ")[0] not in {known.partition(" ")[0] for known in lines}
+    ]
+    if not lines and len(multiples) > known:
+        return shapes
     try:
-        return refine_dynamic_shapes_from_suggested_fixes(text, shapes)
+        if lines:
+            return refine_dynamic_shapes_from_suggested_fixes("\n".join(["Suggested fixes:", *lines]), shapes)
     except Exception as again:
         raise HubError(f"torch.export cannot capture {name}: {_gist(error)}. {_ADVICE}") from again
+    raise HubError(f"torch.export cannot capture {name}: {_gist(error)}. {_ADVICE}") from error
+
+
+_VIOLATED = re.compile(r"Not all values of (\w+) = .* satisfy the generated guard (.+?)\.?$", re.MULTILINE)
+_SIZE = re.compile(r"L\['\w+'\](?:\[\w+\])*\.size\(\)\[\d+\]")
+
+
+def least(text: str) -> list[str]:
+    """What torch.export does not suggest itself: the sizes from which on its conditions hold, such as that no size
+    in the middle of the network becomes 1."""
+    found: dict[str, int] = {}
+    for name, guard in _VIOLATED.findall(text.replace("IntInfinity()", str(_ENDLESS))):
+        if len(set(_SIZE.findall(guard))) != 1:
+            return []
+        condition = _SIZE.sub("n", guard)
+        holds = [_holds(condition, n) for n in range(_LARGE)]
+        first = _LARGE - holds[::-1].index(False) if False in holds else 0
+        if first > _LARGE // 2:
+            return []
+        found[name] = max(found.get(name, 2), first)
+    return [f"{name} = Dim('{name}', min={first})" for name, first in found.items()]
+
+
+def _holds(condition: str, n: int) -> bool:
+    """A condition of torch.export's on one size."""
+    allowed = (ast.Expression, ast.BoolOp, ast.boolop, ast.BinOp, ast.operator, ast.UnaryOp, ast.unaryop, ast.Compare,
+               ast.cmpop, ast.Constant, ast.Load)  # fmt: skip
+    try:
+        tree = ast.parse(condition, mode="eval")
+        if all(isinstance(p, allowed) or (isinstance(p, ast.Name) and p.id == "n") for p in ast.walk(tree)):
+            return bool(eval(compile(tree, "condition", "eval"), {"__builtins__": {}}, {"n": n}))
+    except (SyntaxError, ArithmeticError, ValueError, TypeError):
+        pass
+    return False
 
 
 def _gist(error: Exception) -> str:
@@ -135,10 +185,10 @@ def _narrowed(shapes: Any) -> list[str]:
     for axes in shapes.values():
         for dim in (axes or {}).values():
             text = str(dim)
-            if getattr(dim, "root", None) is not None:
-                said[text] = f"a size has to be {text} for some number {dim.root.__name__}"
-            elif (low := getattr(dim, "min", 0)) > 2:
-                said[text] = f"the size {dim.__name__} has to be {low} or more"
+            low, high = getattr(dim, "min", 0), getattr(dim, "max", _ENDLESS)
+            bounds = [f"{low} or more"] * bool(low > 2) + [f"{high} or less"] * bool(high < _ENDLESS)
+            if bounds:
+                said[text] = f"the size {dim.__name__} has to be {' and '.join(bounds)}"
     return list(said.values())
 
 

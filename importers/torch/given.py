@@ -95,8 +95,8 @@ def _one(name: str, said: Any) -> Given:
     if said is None or isinstance(said, (bool, int, float, str)):
         return Given(name, value=said, fixed=True)
     if isinstance(said, (list, tuple)):
-        if len(said) == 2 and isinstance(said[1], (list, tuple)) and (dtype := _type(said[0])) is not None:
-            return Given(name, dtype, _shape(name, said[1]))
+        if len(said) == 2 and isinstance(said[1], (list, tuple)) and (kind := _type(said[0])) is not None:
+            return Given(name, kind, _shape(name, said[1]))
         if _is_shape(said):
             return Given(name, shape=_shape(name, said))
     raise UsageError(f"inputs: {said!r} for {name!r} cannot be understood; say it with {HOW.format(name=name)}")

@@ -82,8 +82,8 @@ def _named_by_user(inputs: list[dict[str, Any]], said: Any) -> None:
         ):  # fmt: skip
             text = "x".join(map(str, have))
             raise UsageError(
-                f"the input {one['name']!r} of the program is {one['dtype']} {text}, which was fixed when it was captured; "
-                f"inputs= can only name the sizes that it leaves free"
+                f"the input {one['name']!r} of the program is {one['dtype']} {text}, which was fixed when it was "
+                f"captured; inputs= can only name the sizes that it leaves free"
             )
         if any(isinstance(w, int) and not isinstance(h, int) for h, w in zip(have, sizes, strict=True)):
             raise UsageError(

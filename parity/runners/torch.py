@@ -207,7 +207,7 @@ def _ports(program: Any, module: Any, inputs: Sequence[Mapping[str, Any]]) -> li
 
 def _recorder(calls: list[Any]) -> Any:
     def record(module: Any, arguments: Any, output: Any) -> None:
-        calls.append(output)
+        calls.append(output.clone() if hasattr(output, "clone") else output)  # what follows may work in place
 
     return record
 
