@@ -75,7 +75,7 @@ def capture(module: Any, inputs: Sequence[Given]) -> tuple[Any, list[str]]:
     with evaluating(module), kept_whole(), _plain_attention(), _quiet():
         for _ in range(_TRIES):
             # What holds for multiples of a number only (UNet) is checked at run time, as such sizes cannot be saved.
-            later = {"prefer_deferred_runtime_asserts_over_guards": True} if multiples else {}
+            later: dict[str, Any] = {"prefer_deferred_runtime_asserts_over_guards": True} if multiples else {}
             try:
                 program = torch.export.export(module, arguments, keywords, dynamic_shapes=shapes, strict=False, **later)
             except Exception as error:  # noqa: BLE001 (it runs the user's code)
