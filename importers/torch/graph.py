@@ -1,19 +1,18 @@
-"""What torch.onnx wrote, with the names of the source, and without what it leaves behind."""
+"""The names of the source in what torch.onnx wrote."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from hub.canonical import LAYER
 from hub.guard import Origin
 
-__all__ = ["name_inputs", "name_outputs", "name_recurrences", "origin", "scripted_origin", "settle", "settle_weights"]
+__all__ = ["name_inputs", "name_outputs", "name_recurrences", "origin", "scripted_origin"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -121,95 +120,6 @@ def _rename(model: ir.Model, value: ir.Value, name: str) -> None:
     value.name = name
 
 
-def settle(model: ir.Model, classes: Callable[[str], bool]) -> None:
-    """Take away what torch.onnx leaves behind: biases of zeros that nobody has, states of zeros, computed shapes.
-
-    `classes`: whether an initializer of this name is the source's.
-    """
-    for node in list(model.graph.all_nodes()):
-        if node.op_type in ("Conv", "ConvTranspose") and len(node.inputs) > 2 and _zero(node.inputs[2]):
-            bias = node.inputs[2]
-            if bias is not None and not classes(bias.name or ""):
-                node.resize_inputs(2)
-        elif node.op_type in ("LSTM", "GRU", "RNN"):
-            for i in (5, 6):
-                if len(node.inputs) > i and _zero(node.inputs[i]):
-                    node.replace_input_with(i, None)
-        elif node.op_type == "Reshape":
-            _settle_reshape(model, node)
-
-
-_SAME = frozenset(
-    {"Identity", "Cast", "CastLike", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Expand", "Gather"}
-)
-
-
-def _zero(value: ir.Value | None) -> bool:
-    """Whether `value` is nothing but zeros, whatever its size."""
-    while value is not None:
-        constant = ir.convenience.get_const_tensor(value)
-        if constant is not None:
-            return constant.size <= 1 << 22 and not np.any(constant.numpy())
-        node = value.producer()
-        if node is None:
-            return False
-        if node.op_type == "ConstantOfShape":
-            held = node.attributes.get("value")
-            return held is None or not np.any(held.as_tensor().numpy())
-        if node.op_type not in _SAME:
-            return False
-        value = node.inputs[0]
-    return False
-
-
-def _settle_reshape(model: ir.Model, node: ir.Node) -> None:
-    """A shape that is computed, from the sizes that torch.export knows: 0 where a size is that of the input's axis,
-    -1 for one more."""
-    given, shape, out = node.inputs[0], node.inputs[1], node.outputs[0]
-    if given is None or shape is None or given.shape is None or out.shape is None or node.graph is not model.graph:
-        return
-    if ir.convenience.get_const_tensor(shape) is not None:
-        return
-    target: list[int] = []
-    for axis, size in enumerate(out.shape):
-        same = axis < len(given.shape) and not isinstance(size, int) and _text(given.shape[axis]) == _text(size)
-        target.append(size if isinstance(size, int) else 0 if same and _text(size) else -1)
-    if target.count(-1) > 1 or any(size == 0 for size in out.shape):
-        return
-    if target.count(-1) == 0 and target.count(0) == 1:
-        target[target.index(0)] = -1  # most targets know -1
-    value = ir.Value(
-        name=f"{out.name}/shape",
-        const_value=ir.tensor(np.array(target, np.int64)),
-        type=ir.TensorType(ir.DataType.INT64),
-        shape=ir.Shape([len(target)]),
-    )
-    model.graph.register_initializer(value)
-    node.replace_input_with(1, value)
-    node.attributes.pop("allowzero", None)
-
-
-def settle_weights(model: ir.Model) -> None:
-    """A weight that is transposed and used in no other way is kept transposed, under its own name."""
-    graph = model.graph
-    for node in list(graph):
-        held = node.inputs[0] if node.op_type == "Transpose" and node.inputs else None
-        if held is None or held.name not in graph.initializers or held.const_value is None or len(held.uses()) > 1:
-            continue
-        perm = node.attributes.get_ints("perm", tuple(range(len(held.const_value.shape)))[::-1])
-        array = held.const_value.numpy().transpose(perm)
-        name, out = str(held.name), node.outputs[0]
-        if out.is_graph_output():
-            continue
-        value = ir.Value(
-            name=name, const_value=ir.Tensor(array, name=name), type=held.type, shape=ir.Shape(array.shape)
-        )
-        out.replace_all_uses_with(value)
-        graph.remove(node, safe=True)
-        del graph.initializers[name]
-        graph.register_initializer(value)
-
-
 def name_recurrences(model: ir.Model) -> None:
     """The weights of a recurrence, which ONNX wants in another order, are called after its module."""
     count: dict[str, int] = {}
@@ -224,7 +134,3 @@ def name_recurrences(model: ir.Model) -> None:
                         del model.graph.initializers[str(value.name)]
                         value.name = name
                         model.graph.register_initializer(value)
-
-
-def _text(size: Any) -> str | None:
-    return None if isinstance(size, int) or size.value is None else str(size.value)

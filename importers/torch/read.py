@@ -14,15 +14,8 @@ from hub.model import Model
 from hub.sidecar import Process, own_python
 from importers.torch import archive as archives
 from importers.torch.given import Given, given, normal
-from importers.torch.graph import (
-    name_inputs,
-    name_outputs,
-    name_recurrences,
-    origin,
-    scripted_origin,
-    settle,
-    settle_weights,
-)
+from importers.torch.graph import name_inputs, name_outputs, name_recurrences, origin, scripted_origin
+from importers.torch.settle import settle
 from importers.torch.sources import ENVIRONMENT, refuse_unsaid
 
 __all__ = ["read"]
@@ -135,12 +128,10 @@ def _asked(process: Process, request: Mapping[str, Any]) -> tuple[Any, dict[str,
 
 def _believed(model: Any, answer: dict[str, Any], kind: str, remarks: Sequence[str]) -> Model:
     free = [one for one in answer["inputs"] if not one["fixed"]]
-    source = set(model.graph.initializers)
     scripted = "layers" in answer
     name_inputs(model, free)
     name_outputs(model, answer["outputs"])
-    settle(model, lambda name: name in source)
-    settle_weights(model)
+    settle(model)
     where = scripted_origin(answer["layers"]) if scripted else origin
     believe(model, ENGINE, [one["name"] for one in free], where)
     name_recurrences(model)
