@@ -12,7 +12,7 @@ import onnx_ir as ir
 from hub.canonical import LAYER
 from hub.guard import Origin
 
-__all__ = ["name_inputs", "name_outputs", "name_recurrences", "origin", "scripted_origin"]
+__all__ = ["free_outputs", "name_inputs", "name_outputs", "name_recurrences", "origin", "scripted_origin"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -89,6 +89,17 @@ def _rename_sizes(model: ir.Model, renamed: Mapping[str, str]) -> None:
     for value in [*model.graph.inputs, *(v for node in model.graph.all_nodes() for v in node.outputs)]:
         if value.shape is not None:
             value.shape = ir.Shape([one(dim) for dim in value.shape])
+
+
+def free_outputs(model: ir.Model) -> None:
+    """Forget the sizes that TorchScript's exporter has seen in one run; shape inference finds those that hold."""
+    inputs = set(model.graph.inputs)
+    for value in [v for node in model.graph.all_nodes() for v in node.outputs]:
+        if value not in model.graph.outputs:
+            value.shape = None
+    for value in model.graph.outputs:
+        if value.shape is not None and value not in inputs:
+            value.shape = ir.Shape([f"{value.name}_{axis}" for axis in range(len(value.shape))])
 
 
 def name_outputs(model: ir.Model, names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from hub.model import Model
 from hub.sidecar import Process, own_python
 from importers.torch import archive as archives
 from importers.torch.given import Given, given, normal
-from importers.torch.graph import name_inputs, name_outputs, name_recurrences, origin, scripted_origin
+from importers.torch.graph import free_outputs, name_inputs, name_outputs, name_recurrences, origin, scripted_origin
 from importers.torch.settle import settle
 from importers.torch.sources import ENVIRONMENT, refuse_unsaid
 
@@ -131,6 +131,8 @@ def _believed(model: Any, answer: dict[str, Any], kind: str, remarks: Sequence[s
     scripted = "layers" in answer
     name_inputs(model, free)
     name_outputs(model, answer["outputs"])
+    if scripted and any(not isinstance(size, int) for one in free for size in one["shape"]):
+        free_outputs(model)
     settle(model)
     where = scripted_origin(answer["layers"]) if scripted else origin
     believe(model, ENGINE, [one["name"] for one in free], where)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from hub.errors import HubError
+from hub.errors import HubError, Refusal, UnsupportedOps
 from importers.torch.given import Given, given, sizes
 from importers.torch.outputs import named
 
@@ -31,6 +32,7 @@ def translate(module: Any, to: Path, said: Any) -> dict[str, Any]:
     from importers.torch.capture import example
     from importers.torch.child import _restored
 
+    _refuse_state(module)
     names, required = parameters(module)
     inputs = given(_restored(said), names, required)
     tried = sizes(inputs)
@@ -80,6 +82,18 @@ def _export(module: Any, inputs: list[Given], values: dict[str, Any], outputs: l
 
 def _leading(module: Any, inputs: list[Given]) -> bool:
     return [one.name for one in inputs] == parameters(module)[0][: len(inputs)]
+
+
+def _refuse_state(module: Any) -> None:
+    """Raise UnsupportedOps if `forward` keeps something from one call to the next: ONNX has no state."""
+    kept = dict.fromkeys(re.findall(r'prim::SetAttr\[name="(\w+)"\]', module.inlined_graph.str()))
+    kept.pop("num_batches_tracked", None)
+    if kept:
+        parts = [name for name, part in module.named_children() if hasattr(part, "forward")]
+        hint = f"convert a part that does not: torch.jit.load(path).NAME, of {', '.join(parts)}" if parts else ""
+        refusal = Refusal("forward() keeps it from one call to the next, and ONNX has no such state", hint)
+        found = [(f"attribute {name}", module.original_name, refusal) for name in kept]
+        raise UnsupportedOps.collect("TorchScript that cannot be ONNX:", found)
 
 
 def _traced(module: Any) -> bool:
