@@ -35,10 +35,11 @@ def uses_code(archive: Archive, module: str | None) -> bool:
 
 
 def refuse_unsaid(archive: Archive, module: str | None, trust: bool) -> None:
-    """What can be said without opening the file.
+    """What can be said without PyTorch; nothing of the file is run before.
 
     Raises:
-        InvalidModel: it is pickled, and not trusted; the message lists what it wants.
+        InvalidModel: it is pickled, and not trusted; the message lists what it wants. Or it is a program or TorchScript
+            that does more than a network does, see `importers.torch.vetted`.
         UsageError: weights without a network, or a network with another one.
     """
     path = archive.path
@@ -49,6 +50,10 @@ def refuse_unsaid(archive: Archive, module: str | None, trust: bool) -> None:
             f"where it comes from, give trust=True (--trust); else save the weights alone, "
             f"torch.save(model.state_dict(), ...), and give {_MODULE}"
         )
+    if archive.kind == "program":
+        vetted.program(path)
+    elif archive.kind == "script":
+        vetted.script(path)
     if archive.kind in ("program", "script") and module is not None:
         what = "a program" if archive.kind == "program" else "TorchScript"
         raise UsageError(f"{path} is {what} and has its network in it; module= is for weights without one")
@@ -83,7 +88,6 @@ def _program(path: Path) -> Any:
     from importers.torch.recurrent import operators
 
     operators()  # of programs that hub has captured
-    vetted.program(path)
     with blaming(str(path)), open(path, "rb") as file:
         program = torch.export.load(file)
     program._guards_code = []  # text that would be run; sizes are checked by ONNX Runtime's side
@@ -93,7 +97,6 @@ def _program(path: Path) -> Any:
 def _script(path: Path) -> Any:
     import torch
 
-    vetted.script(path)
     with blaming(str(path)):
         load: Any = torch.jit.load
         return load(str(path), map_location="cpu").eval()
