@@ -230,6 +230,12 @@ def test_operators_without_a_form_are_named_together(tmp_path: Path) -> None:
 
 
 @slow
+def test_projections_are_refused() -> None:
+    with pytest.raises(UnsupportedOps, match="proj_size"):
+        hub.load(nn.LSTM(4, 5, proj_size=3), inputs={"input": (6, "N", 4)})
+
+
+@slow
 def test_a_scripted_branch_stays() -> None:
     module = torch.jit.script(Branch())
     model = hub.load(module, inputs=[("N", 3)])

@@ -26,6 +26,7 @@ def translate(program: Any, to: Path, said: Any) -> dict[str, Any]:
     import onnx_ir as ir
     import torch
 
+    _refuse_projections(program)
     try:
         made = torch.onnx.export(
             program,
@@ -45,6 +46,24 @@ def translate(program: Any, to: Path, said: Any) -> dict[str, Any]:
     _named_by_user(inputs, said)
     ir.save(made.model, to, external_data=f"{to.name}.data")
     return {"inputs": inputs, "outputs": outputs, "warnings": [], "script": False}
+
+
+def _refuse_projections(program: Any) -> None:
+    """torch.onnx leaves the projections of an LSTM out, without a word."""
+    refusals = []
+    for node in program.graph.nodes:
+        if node.op == "call_function" and str(node.target) == "aten.lstm.input":
+            _, _, weights, biased, layers, _, _, both, *_ = node.args
+            if len(weights) != layers * (2 if both else 1) * (4 if biased else 2):
+                refusals.append(("LSTM", _layer(node), Refusal("its states are projected (proj_size)")))
+    if refusals:
+        raise UnsupportedOps.collect("torch.onnx cannot convert:", refusals)
+
+
+def _layer(node: Any) -> str:
+    """The module that a node of a program is in."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack and stack[-1][0] else str(node.name)
 
 
 def ports(program: Any) -> list[dict[str, Any]]:
@@ -124,10 +143,8 @@ def _missing(program: Any) -> list[tuple[str, str, Refusal]]:
         except Exception as error:  # noqa: BLE001
             function, message = None, str(error)
         if function is None:
-            stack = list((node.meta.get("nn_module_stack") or {}).values())
-            layer = stack[-1][0] if stack and stack[-1][0] else node.name
             reason = "torch.onnx has no form of it in ONNX"
             if registry.is_registered(node.target):
                 reason = f"torch.onnx has no form of it in ONNX for these types: {' '.join(message.split())[:160]}"
-            found.append((str(node.target), layer, Refusal(reason)))
+            found.append((str(node.target), _layer(node), Refusal(reason)))
     return found
