@@ -181,6 +181,24 @@ def test_torchscript(folder: Path, tmp_path: Path) -> None:
     assert hub.check(tmp_path / "net.jit", folder / "program.pt2").ok
 
 
+@pytest.mark.slow
+def test_on_the_command_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hub import cli
+
+    monkeypatch.chdir(folder)
+    sizes = ["--input", "image:Nx3x8x10", "--input", "scale:float32:Nx6"]
+    net = str(tmp_path / "net.onnx")
+    assert cli._run(["convert", "weights.pt", net, "-O", "module=user_networks:small", *sizes]) == 0, (
+        capsys.readouterr()
+    )
+    assert "PASSED: 8 of 8" in capsys.readouterr().out
+    assert cli._run(["check", "program.pt2", net]) == 0
+    assert cli._run(["convert", "module.pt", str(tmp_path / "other.onnx"), *sizes]) == 5
+    assert "user_networks.Small" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(folder)
     with pytest.raises(UsageError, match="module="):
