@@ -83,7 +83,12 @@ def convert(
     source: From = None,
     input_: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="NAME:1x224x224x3", help="Shape of an input; ? for a free size. Repeatable."),
+        typer.Option(
+            "--input",
+            metavar="NAME:1x224x224x3",
+            help="Shape of an input: NAME:Nx3x224x224, a word or ? for a free size; for PyTorch with its type, "
+            "NAME:int64:1x12; or a value that it always has, NAME=False. Repeatable.",
+        ),
     ] = None,
     output: Annotated[
         list[str] | None, typer.Option("--output", metavar="NAME", help="End at this layer or value. Repeatable.")
@@ -117,7 +122,7 @@ def convert(
             dst,
             to=to,
             source=source,
-            inputs=_shapes(input_ or []),
+            inputs=_inputs(input_ or []),
             outputs=output or None,
             check=check,
             trust=trust,
@@ -407,18 +412,34 @@ def _source(text: str) -> Any:
     return Path(text)
 
 
-def _shapes(texts: Sequence[str]) -> dict[str, list[int | str | None]] | None:
-    """`name:1x?xNx3` to {name: [1, None, "N", 3]}. The name may hold colons."""
-    shapes: dict[str, list[int | str | None]] = {}
+DTYPES = frozenset("float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split())
+
+
+def _inputs(texts: Sequence[str]) -> dict[str, Any] | None:
+    """`name:1x?xNx3` to {name: [1, None, "N", 3]}, `name:int64:1x12` to {name: ("int64", [1, 12])}, `name=False` to
+    {name: False}. The name may hold colons; `name:scalar` has no axes."""
+    inputs: dict[str, Any] = {}
     for text in texts:
-        name, colon, dims = text.rpartition(":")
-        parts = dims.split("x")
-        if not colon or not name or not all(re.fullmatch(r"\d{1,9}|\?|[A-Za-z_]\w*", part) for part in parts):
-            raise UsageError(f"--input {text}: write it as NAME:1x224x224x3, with ? for a free size")
-        if name in shapes:
+        name, equals, value = text.partition("=")
+        given: Any = _value(value)
+        if not equals:
+            name, colon, dims = text.rpartition(":")
+            parts = [] if dims == "scalar" else dims.split("x")
+            if not colon or not all(re.fullmatch(r"\d{1,9}|\?|[A-Za-z_]\w*", part) for part in parts):
+                raise UsageError(
+                    f"--input {text}: write it as NAME:1x224x224x3, with ? or a word for a free size; as "
+                    f"NAME:int64:1x12 with a type; or as NAME=VALUE"
+                )
+            given = [int(part) if part.isdigit() else None if part == "?" else part for part in parts]
+            outer, colon, dtype = name.rpartition(":")
+            if colon and dtype in DTYPES:
+                name, given = outer, (dtype, given)
+        if not name:
+            raise UsageError(f"--input {text}: write the name of the input first, as NAME:1x224x224x3")
+        if name in inputs:
             raise UsageError(f"--input {name} is given twice")
-        shapes[name] = [int(part) if part.isdigit() else None if part == "?" else part for part in parts]
-    return shapes or None
+        inputs[name] = given
+    return inputs or None
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -319,7 +320,7 @@ def detect(src: Source) -> Format:
     if not isinstance(src, str | Path):
         return _of_object(src)
     for known in _in_order():
-        if known.stems and any(Path(f"{src}{suffix}").is_file() for suffix in known.stems) and not Path(src).exists():
+        if any(os.path.isfile(f"{src}{suffix}") for suffix in known.stems) and not os.path.exists(src):
             return known
     path = resolve(src)
     suffix = path.suffix.lower()

@@ -259,11 +259,16 @@ def test_a_wrong_conversion_shows_the_report_and_ends_with_1(
 
 
 def test_a_pair_and_shapes() -> None:
-    from hub.cli import _shapes, _source
+    from hub.cli import _inputs, _source
 
     assert _source("a.json,w.h5") == (Path("a.json"), Path("w.h5"))
     assert _source("a.json") == Path("a.json")
-    assert _shapes(["in:0:1x?xNx3", "b:7"]) == {"in:0": [1, None, "N", 3], "b": [7]}
+    assert _inputs(["in:0:1x?xNx3", "b:7"]) == {"in:0": [1, None, "N", 3], "b": [7]}
+    assert _inputs(["ids:int64:1xL", "sr=16000", "is_training=False"]) == {
+        "ids": ("int64", [1, "L"]),
+        "sr": 16000,
+        "is_training": False,
+    }
 
 
 def test_text_from_a_model_is_harmless_on_a_terminal() -> None:
