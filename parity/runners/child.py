@@ -21,15 +21,24 @@ __all__ = ["ChildRunner"]
 class ChildRunner(Description):
     """Runs `paths` with the runtime `runtime` ("keras", "torch", ...) in a child process.
 
+    `options` reach the child as JSON, and there `open_here(paths, **options)`.
+
     Raises:
         LoadFailed: the runtime cannot load the model; the message is the runtime's own.
     """
 
-    def __init__(self, runtime: str, paths: Sequence[Path], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        runtime: str,
+        paths: Sequence[Path],
+        environment: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         arguments, search = own_python("parity.runners.child", runtime)
         self._process = Process(arguments, {**(environment or {}), **search})
         try:
-            answer = self._process.ask({"open": [str(path.resolve()) for path in paths]})
+            where = [str(path.resolve()) for path in paths]
+            answer = self._process.ask({"open": {"paths": where, "options": dict(options or {})}})
         except RunFailed as error:
             self.close()
             raise LoadFailed(str(error)) from error
@@ -77,7 +86,8 @@ class _Opened:
         try:
             if "open" in request:
                 module: Any = find(self.runtime)
-                self.runner = module.open_here([Path(path) for path in request["open"]])
+                opening = request["open"]
+                self.runner = module.open_here([Path(path) for path in opening["paths"]], **opening["options"])
                 return _description(self.runner)
             assert self.runner is not None
             values = self.runner.run(read_arrays(request["feeds"], request["names"]), request["taps"])
