@@ -7,7 +7,7 @@ signatures are nodes of the graph. `tf.saved_model.load` would make Python objec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ class SessionProgram:
             for name in ("_XlaMustCompile", "_noinline"):
                 node.attr.pop(name, None)
         for function in graph.library.function:
-            for name in ("_XlaMustCompile", "_noinline"):
+            for name in ("_XlaMustCompile", "_noinline", "api_implements"):
                 function.attr.pop(name, None)
 
     # -- inputs and outputs ---------------------------------------------------------------------
@@ -249,8 +249,31 @@ class SessionProgram:
         placed = [node.name for node in graph.node if node.op == "Placeholder"][: len(inputs)]
         order = {tensor: f"hub_output_{i}:0" for i, tensor in enumerate(types)}
         outputs = {order[p.tensor]: p.name for p in self.outputs}
+        graph = self._inlined(graph, [*(f"{name}:0" for name in placed), *outputs])
         graph = self._without_variables(graph, [split(name)[0] for name in outputs])
         return Frozen(graph, {f"{n}:0": p.name for n, p in zip(placed, self.inputs, strict=True)}, outputs)
+
+    def _inlined(self, graph: Any, kept: Sequence[str]) -> Any:
+        """The graph with the functions that it calls written out, but for those of control flow."""
+        from tensorflow.core.protobuf.config_pb2 import ConfigProto
+        from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+        from tensorflow.python.framework.convert_to_constants import disable_lower_using_switch_merge
+        from tensorflow.python.grappler import tf_optimizer
+
+        if not graph.library.function:
+            return graph
+        tf = self._tf
+        with tf.Graph().as_default(), blamed("its functions cannot be written out"):
+            tf.import_graph_def(graph, name="")
+            graph = disable_lower_using_switch_merge(graph)
+            meta = tf.compat.v1.train.export_meta_graph(graph_def=graph)
+            meta.collection_def["train_op"].node_list.value.extend(kept)
+            config = ConfigProto()
+            options = config.graph_options.rewrite_options
+            options.min_graph_nodes = -1
+            options.optimizers.append("function")
+            options.function_optimization = RewriterConfig.AGGRESSIVE
+            return tf_optimizer.OptimizeGraph(config, meta)
 
     def _without_variables(self, graph: Any, outputs: Sequence[str]) -> Any:
         from tensorflow.python.framework.errors_impl import OpError
@@ -277,9 +300,15 @@ class SessionProgram:
         self.session.close()
 
 
-@contextmanager
-def damaged(source: Source) -> Iterator[None]:
+def damaged(source: Source) -> AbstractContextManager[None]:
     """What TensorFlow raises about a file is an `InvalidModel` that names it."""
+    where = source.prefix if source.kind == "checkpoint" else str(source.path)
+    return blamed(f"{where} is damaged, or TensorFlow cannot load it")
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """What TensorFlow raises is an `InvalidModel` that begins with `what`."""
     from google.protobuf.message import DecodeError
     from tensorflow.python.framework.errors_impl import OpError
 
@@ -288,8 +317,7 @@ def damaged(source: Source) -> Iterator[None]:
     except HubError:
         raise
     except (OpError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, DecodeError) as error:
-        where = source.prefix if source.kind == "checkpoint" else str(source.path)
-        raise InvalidModel(f"{where} is damaged, or TensorFlow cannot load it: {gist(error)}") from error
+        raise InvalidModel(f"{what}: {gist(error)}") from error
 
 
 def gist(error: BaseException, limit: int = 300) -> str:
