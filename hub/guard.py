@@ -31,8 +31,9 @@ def opened(path: Path, engine: str) -> ir.Model:
     with blaming(f"what {engine} wrote", PassError, InvariantError, SerdeError):
         model = ir.load(path)
     for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value.numpy()  # which maps the file: it may be removed
+        held = value.const_value
+        if isinstance(held, ir.ExternalTensor):  # it opens its file again where it is written; the mapped array stays
+            value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
     return model
 
 
