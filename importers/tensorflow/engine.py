@@ -47,15 +47,20 @@ class _Failures(logging.Handler):
 
 @contextmanager
 def _watching() -> Iterator[_Failures]:
+    """Hear what tf2onnx logs; and let it not fold BatchNormalization into convolutions, which loses layers."""
     import tf2onnx  # noqa: F401 (which sets up its log)
+
+    from tf2onnx.optimizer import back_to_back_optimizer as pairs
 
     handler, log = _Failures(), logging.getLogger("tf2onnx")
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.WARNING)
+    folding = {key: pairs._func_map.pop(key) for key in list(pairs._func_map) if "BatchNormalization" in key}
     try:
         yield handler
     finally:
+        pairs._func_map.update(folding)
         log.removeHandler(handler)
         log.setLevel(level)
 

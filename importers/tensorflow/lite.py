@@ -128,7 +128,7 @@ class LiteProgram:
     def quantized(self) -> bool:
         """Whether it computes in integers."""
         return any(
-            d["dtype"] in (np.int8, np.uint8, np.int16) and d["quantization"] != (0.0, 0)
+            d["dtype"] in (np.int8, np.uint8, np.int16) and len(d["quantization_parameters"]["scales"])
             for d in self._interpreter.get_tensor_details()
         )
 
