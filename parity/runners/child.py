@@ -54,6 +54,8 @@ class ChildRunner(Description):
             {name: tuple(perm) for name, perm in answer["perms"].items()},
             answer["layout"],
             answer["grain"],
+            answer["precision"],
+            answer["remarks"],
         )
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
@@ -108,6 +110,8 @@ def _description(runner: Runner) -> dict[str, Any]:
         "perms": runner.perms,
         "layout": runner.layout,
         "grain": runner.grain,
+        "precision": runner.precision,
+        "remarks": runner.remarks,
     }
 
 
