@@ -27,14 +27,14 @@ FEEDING = re.compile(r"Dataset|Iterator|Queue|Reader|^Barrier|^Stage|^Unstage|^M
 HOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable"})
 LEFTOVERS = re.compile(
-    r"^(NoOp|Const|HostConst|Assert|Print|PrintV2|Save\w*|Restore\w*|MergeV2Checkpoints|Sharded\w+|ControlTrigger|"
+    r"^(NoOp|Const|HostConst|Shape|ShapeN|Size|Rank|Assert|Print|PrintV2|Save\w*|Restore\w*|MergeV2Checkpoints|Sharded\w+|ControlTrigger|"
     r".*Summary(V2)?|.*SummaryWriter.*|Assign\w*|Apply\w+|SparseApply\w+|ResourceApply\w+|ResourceSparseApply\w+|"
     r"Resource\w*Scatter\w*|Scatter(Add|Sub|Update|Mul|Div|Nd\w*)|IsVariableInitialized|VarIsInitializedOp|CountUpTo|"
     r"Variable\w*|VarHandleOp|Placeholder\w*|Queue\w+|Initialize\w+|LookupTableImport\w*|ReadVariableOp|"
     r".*SoftmaxCrossEntropyWithLogits|L2Loss|StringJoin|Check\w*|DestroyResourceOp|Lookup\w+Export\w*)$"
 )
 """Operators whose results are no outputs of a network."""
-LOSSES = re.compile(r".*SoftmaxCrossEntropyWithLogits$|^L2Loss$")
+LOSSES = re.compile(r"^(.*SoftmaxCrossEntropyWithLogits|L2Loss|(Assign|Apply|ResourceApply|Scatter|ResourceScatter)\w*)$")
 GRADIENTS = re.compile(r"(^|/)gradients(_\d+)?/")
 
 
@@ -111,9 +111,15 @@ def refuse_dangerous(nodes: Nodes, needed: Mapping[str, Any], allowed: Collectio
     for node, label in nodes.reached(needed.values()):
         if node.op in DANGEROUS and node.op not in allowed:
             refusals.append((node.op, label, Refusal("it runs code, opens files, prints or uses the network")))
-        elif FEEDING.search(node.op):
-            hint = 'name the tensors that it gives as inputs: inputs={"' + label + '": [None, 224, 224, 3]}'
-            refusals.append((node.op, label, Refusal("it is part of an input pipeline, which is not converted", hint)))
+    feeding = {
+        full(reference): nodes.by_name[split(reference)[0]].op
+        for node in needed.values()
+        for reference in node.input
+        if not FEEDING.search(node.op) and FEEDING.search(nodes.by_name[reference.lstrip("^").split(":")[0]].op)
+    }
+    for tensor, op in feeding.items():
+        hint = f'name the tensors that it gives as inputs: inputs={{"{tensor}": [None, 224, 224, 3]}}'
+        refusals.append((op, tensor, Refusal("it is part of an input pipeline, which is not converted", hint)))
     if refusals:
         raise UnsupportedOps.collect("The graph is not run, for what is in it:", refusals)
 
@@ -140,8 +146,9 @@ def candidates(nodes: Nodes, scalars: Collection[str], given: Collection[str] = 
     """What may be an output: computed from a placeholder (or a tensor `given`), and used by nothing but training.
 
     1. Savers, summaries, assignments, losses and gradients are training.
-    2. So is what ends in a number alone (`scalars`), such as a loss or an accuracy, and all before it that depends
-       on the same placeholders: what depends on fewer, as logits do on no labels, is of the network.
+    2. So is what ends in an assignment, or in a number alone (`scalars`), such as a loss or an accuracy, and all
+       before it that depends on the same placeholders: what depends on fewer, as logits on no labels, is of the network.
+    3. Where there is an output that no loss uses, such as probabilities, those that one uses are none.
     """
     depends = _dependencies(nodes, given)
     users: dict[str, list[str]] = {name: [] for name in nodes.by_name}
@@ -164,7 +171,8 @@ def candidates(nodes: Nodes, scalars: Collection[str], given: Collection[str] = 
     }:
         training |= more
         losses |= more
-    return [n for n in names if n not in training and depends[n] and all(user in training for user in users[n])]
+    ends = [n for n in names if n not in training and depends[n] and all(user in training for user in users[n])]
+    return [n for n in ends if not losses.intersection(users[n])] or ends
 
 
 def _dependencies(nodes: Nodes, given: Collection[str]) -> dict[str, frozenset[str]]:
