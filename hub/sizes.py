@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from hub.canonical import inferred
 from hub.errors import InvalidModel
 
-__all__ = ["name_sizes"]
+__all__ = ["name_sizes", "settle_reshapes"]
 
 FIRST = ((7, 11), (13, 17), (19, 23), (29, 31), (37, 41), (43, 47))
 """Sizes that are tried for batches."""
@@ -65,3 +66,19 @@ def _known(size: int | ir.SymbolicDim) -> int | str | None:
     if isinstance(size, int):
         return size
     return None if size.value is None or size.value.startswith("unk__") else size.value
+
+
+def settle_reshapes(model: ir.Model) -> None:
+    """Make the shape of a Reshape a constant where it is computed and all sizes but one are known, in place."""
+    for node in [n for n in model.graph if n.op_type == "Reshape" and n.domain == ""]:
+        shape, computed = node.outputs[0].shape, node.inputs[1]
+        if shape is None or computed is None or ir.convenience.get_const_tensor(computed) is not None:
+            continue
+        sizes = [size if isinstance(size, int) else -1 for size in shape]
+        if sizes.count(-1) > 1 or 0 in sizes:
+            continue
+        name = f"{node.name}/shape"
+        tensor = ir.tensor(np.array(sizes, np.int64), name=name)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(sizes)]), const_value=tensor)
+        model.graph.register_initializer(value)
+        node.replace_input_with(1, value)

@@ -18,7 +18,9 @@ SIZE = (64, 80)
 CLASSES = 10
 
 
-def conv(tf: Any, x: Any, depth: int, kernel: int, stride: int = 1, *, scope: str, training: Any, act: bool = True) -> Any:
+def conv(
+    tf: Any, x: Any, depth: int, kernel: int, stride: int = 1, *, scope: str, training: Any, act: bool = True
+) -> Any:
     """slim.conv2d with slim.batch_norm: a convolution without a bias."""
     with tf.variable_scope(scope):
         weights = tf.get_variable(
@@ -70,7 +72,9 @@ def logits(tf: Any, x: Any, *, training: Any, scope: str = "Logits") -> Any:
     with tf.variable_scope(scope):
         x = tf.reduce_mean(x, [1, 2], keepdims=True, name="AvgPool")
         x = dropout(tf, x, training=training, keep=0.8)
-        weights = tf.get_variable("weights", [1, 1, x.shape[3], CLASSES], initializer=tf.initializers.random_normal(stddev=0.3))
+        weights = tf.get_variable(
+            "weights", [1, 1, x.shape[3], CLASSES], initializer=tf.initializers.random_normal(stddev=0.3)
+        )
         biases = tf.get_variable("biases", [CLASSES], initializer=tf.initializers.random_normal(stddev=0.3))
         x = tf.nn.bias_add(tf.nn.conv2d(x, weights, [1, 1, 1, 1], "SAME"), biases)
         return tf.squeeze(x, [1, 2], name="SpatialSqueeze")

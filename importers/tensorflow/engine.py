@@ -48,7 +48,6 @@ class _Failures(logging.Handler):
 @contextmanager
 def _watching() -> Iterator[_Failures]:
     """Hear what tf2onnx logs; and let it not fold BatchNormalization into convolutions, which loses layers."""
-    import tf2onnx  # noqa: F401 (which sets up its log)
 
     from tf2onnx.optimizer import back_to_back_optimizer as pairs
 

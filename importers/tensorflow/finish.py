@@ -10,7 +10,6 @@ import onnx_ir as ir
 
 from hub.canonical import LAYOUT
 from hub.guard import Origin
-from hub.sizes import name_sizes
 
 __all__ = ["finish", "origin", "prepare"]
 
@@ -85,7 +84,6 @@ def origin(model: ir.Model, operators: Mapping[str, str]) -> Origin:
 def finish(model: ir.Model, answer: Mapping[str, Any]) -> None:
     """Names of the source for values and nodes, and the layout of images."""
     _rename(model)
-    name_sizes(model)
     formats = set(answer["formats"])
     if len(formats) != 1:
         return

@@ -34,7 +34,9 @@ LEFTOVERS = re.compile(
     r".*SoftmaxCrossEntropyWithLogits|L2Loss|StringJoin|Check\w*|DestroyResourceOp|Lookup\w+Export\w*)$"
 )
 """Operators whose results are no outputs of a network."""
-LOSSES = re.compile(r"^(.*SoftmaxCrossEntropyWithLogits|L2Loss|(Assign|Apply|ResourceApply|Scatter|ResourceScatter)\w*)$")
+LOSSES = re.compile(
+    r"^(.*SoftmaxCrossEntropyWithLogits|L2Loss|(Assign|Apply|ResourceApply|Scatter|ResourceScatter)\w*)$"
+)
 GRADIENTS = re.compile(r"(^|/)gradients(_\d+)?/")
 
 
@@ -147,7 +149,7 @@ def candidates(nodes: Nodes, scalars: Collection[str], given: Collection[str] = 
 
     1. Savers, summaries, assignments, losses and gradients are training.
     2. So is what ends in an assignment, or in a number alone (`scalars`), such as a loss or an accuracy, and all
-       before it that depends on the same placeholders: what depends on fewer, as logits on no labels, is of the network.
+       before it that depends on the same placeholders: what depends on fewer (logits on no labels) is of the network.
     3. Where there is an output that no loss uses, such as probabilities, those that one uses are none.
     """
     depends = _dependencies(nodes, given)
@@ -201,7 +203,9 @@ def _dependencies(nodes: Nodes, given: Collection[str]) -> dict[str, frozenset[s
     return depends
 
 
-def cut(graph: Any, inputs: Mapping[str, tuple[int, Any]], values: Mapping[str, Any], outputs: Mapping[str, int]) -> Any:
+def cut(
+    graph: Any, inputs: Mapping[str, tuple[int, Any]], values: Mapping[str, Any], outputs: Mapping[str, int]
+) -> Any:
     """The GraphDef that computes `outputs` from `inputs`, with constants in place of what has a value.
 
     Args:

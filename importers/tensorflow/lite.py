@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hub.errors import DAMAGE, InvalidModel, Refusal, UnsupportedOps, UsageError
+from hub.errors import Refusal, UnsupportedOps, UsageError, blaming
 from importers.tensorflow.program import Array, Options, Port
-from importers.tensorflow.session import damaged, gist
+from importers.tensorflow.session import damaged
 from importers.tensorflow.sources import Source
 
 __all__ = ["LiteProgram"]
@@ -38,7 +38,8 @@ class LiteProgram:
         ins, outs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self.inputs = [_port(d, signature.get(("inputs", d["name"]))) for d in ins]
         self.outputs = [_port(d, signature.get(("outputs", d["name"]))) for d in outs]
-        self._index = {port.tensor: d["index"] for port, d in zip((*self.inputs, *self.outputs), (*ins, *outs), strict=True)}
+        ports = (*self.inputs, *self.outputs)
+        self._index = {port.tensor: d["index"] for port, d in zip(ports, (*ins, *outs), strict=True)}
         self._shapes(options)
         self._select(options)
 
@@ -155,11 +156,8 @@ def _refuse_custom(source: Source) -> None:
         UnsupportedOps: there are some.
         InvalidModel: the file is no TFLite model.
     """
-    content = source.path.read_bytes()
-    try:
-        found = list(_custom(content))
-    except (*DAMAGE, struct.error) as error:
-        raise InvalidModel(f"{source.path} is damaged, or no TFLite model: {gist(error)}") from error
+    with blaming(str(source.path), struct.error):
+        found = list(_custom(source.path.read_bytes()))
     refusals = []
     for name, label in found:
         hint = "convert the SavedModel that it was made of" if name.startswith("Flex") else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from hub.errors import InvalidModel, UsageError
 from importers.tensorflow.program import Array, Port
-from importers.tensorflow.session import blamed
+from importers.tensorflow.session import blamed, type_name
 
 __all__ = ["LiveProgram", "write_frozen"]
 
@@ -21,15 +21,11 @@ class LiveProgram:
     """
 
     def __init__(self, source: Any, inputs: Any = None, outputs: Sequence[str] = ()) -> None:
-        import tensorflow as tf
-
         self.title = "function"
         self.warnings: list[str] = []
         self.function = _concrete(source, inputs)
-        flat = [t for t in self.function.inputs if t.dtype not in (tf.resource, tf.variant)]
-        flat = flat[: len(flat)]
-        captured = {id(t) for t in self.function.graph.internal_captures}
-        tensors = [t for t in flat if id(t) not in captured]
+        count = len(self.function.inputs) - len(self.function.captured_inputs)
+        tensors = list(self.function.inputs)[:count]
         self.inputs = [_port(_argument(t), t) for t in tensors]
         if len({port.name for port in self.inputs}) < len(self.inputs):
             self.inputs = [Port(f"{p.name}_{i}", p.tensor, p.dtype, p.shape) for i, p in enumerate(self.inputs)]
@@ -47,7 +43,8 @@ class LiveProgram:
         import tensorflow as tf
 
         given = [tf.constant(feeds[port.name], dtype=port.dtype) for port in self.inputs]
-        results = tf.nest.flatten(self.function._call_flat(given, self.function.captured_inputs), expand_composites=True)
+        results = self.function._call_flat(given, self.function.captured_inputs)
+        results = tf.nest.flatten(results, expand_composites=True)
         found = dict(zip(self._names, results, strict=True))
         return {port.name: found[port.name].numpy() for port in self.outputs}
 
@@ -72,8 +69,10 @@ def write_frozen(source: Any, inputs: Any, outputs: Sequence[str] | None, folder
     path = folder / "function.pb"
     path.write_bytes(graph.SerializeToString())
     places = {name: tensor.name for name, tensor in zip(program._names, frozen.outputs, strict=True)}
-    ports = {"inputs": {port.name: port.tensor for port in program.inputs}, "outputs": {}}
-    ports["outputs"] = {port.name: places[port.name] for port in program.outputs}
+    ports = {
+        "inputs": {port.name: port.tensor for port in program.inputs},
+        "outputs": {port.name: places[port.name] for port in program.outputs},
+    }
     shapes = {port.tensor: list(port.shape) for port in program.inputs if port.shape is not None}
     return path, {"shapes": shapes, "values": {}, "outputs": [], "tag": None, "signature": None, "ports": ports}
 
@@ -131,10 +130,10 @@ def _named(structure: Any) -> list[str]:
 
 
 def _argument(tensor: Any) -> str:
-    given = tensor.op.node_def.attr["_user_specified_name"].s.decode()
-    return given or tensor.op.name
+    given: str = tensor.op.node_def.attr["_user_specified_name"].s.decode()
+    return given or str(tensor.op.name)
 
 
 def _port(name: str, tensor: Any) -> Port:
     shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-    return Port(name, tensor.name, "string" if tensor.dtype.name == "string" else tensor.dtype.as_numpy_dtype.__name__, shape)
+    return Port(name, tensor.name, type_name(tensor.dtype), shape)

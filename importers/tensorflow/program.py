@@ -42,6 +42,8 @@ class Options:
     outputs: Sequence[str] = ()
     tag: str | None = None
     signature: str | None = None
+    ports: Mapping[str, Mapping[str, str]] | None = None
+    """For a function that was frozen: tensors by name, "inputs" and "outputs"."""
 
 
 @dataclass

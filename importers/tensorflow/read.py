@@ -90,7 +90,9 @@ def options_of(
     for name, given in dict(inputs or {}).items():
         if isinstance(given, list | tuple):
             if not all(size is None or isinstance(size, str) or (isinstance(size, int) and size > 0) for size in given):
-                raise UsageError(f"the shape of the input {name!r} is {given!r}; sizes are numbers above 0, names or None")
+                raise UsageError(
+                    f"the shape of the input {name!r} is {given!r}; sizes are numbers above 0, names or None"
+                )
             shapes[str(name)] = list(given)
         else:
             try:
@@ -101,22 +103,34 @@ def options_of(
 
 
 def _converted(path: Path, options: Mapping[str, Any], engine: str, opening: dict[str, Any]) -> Model:
-    arguments, search = own_python("importers.tensorflow.child")
-    process = Process(arguments, {**QUIET, **search})
+    process = started()
     try:
-        to = process.folder / "model.onnx"
-        try:
-            answer = process.ask({"path": os.path.abspath(path), "options": dict(options), "to": str(to)})
-        except Died as error:
-            raise InvalidModel(f"{path}: TensorFlow or {engine} did not survive it; {error}") from error
-        except RunFailed as error:
-            raise InvalidModel(f"{path}: {error}") from error
-        made = opened(to, engine)
-        prepare(made, answer, options["shapes"])
-        believe(made, engine, [port["name"] for port in answer["inputs"]], origin(made, answer["operators"]))
+        return converted(process, path, options, engine, opening)
     finally:
         process.close()
+
+
+def started() -> Process:
+    """A process that converts."""
+    arguments, search = own_python("importers.tensorflow.child")
+    return Process(arguments, {**QUIET, **search})
+
+
+def converted(
+    process: Process, path: Path, options: Mapping[str, Any], engine: str = "tf2onnx", opening: Any = None
+) -> Model:
+    """The model of a file, converted by `process`; see `read`."""
+    to = process.folder / "model.onnx"
+    try:
+        answer = process.ask({"path": os.path.abspath(path), "options": dict(options), "to": str(to)})
+    except Died as error:
+        raise InvalidModel(f"{path}: TensorFlow or {engine} did not survive it; {error}") from error
+    except RunFailed as error:
+        raise InvalidModel(f"{path}: {error}") from error
+    made = opened(to, engine)
+    prepare(made, answer, options["shapes"])
+    believe(made, engine, [port["name"] for port in answer["inputs"]], origin(made, answer["operators"]))
     finish(made, answer)
     model = Model(made, "tensorflow", answer["warnings"], variant=answer["title"])
-    model.opening = opening
+    model.opening = dict(options) if opening is None else opening
     return model

@@ -18,7 +18,7 @@ from importers.tensorflow.graphs import Nodes, full, key_of, split
 from importers.tensorflow.program import Array, Frozen, Options, Port
 from importers.tensorflow.sources import Source
 
-__all__ = ["SessionProgram", "damaged", "gist"]
+__all__ = ["SessionProgram", "blamed", "damaged", "gist", "type_name"]
 
 LARGEST = (1 << 31) - (1 << 20)
 """Bytes in a frozen graph: one message of protobuf has less than 2 GiB."""
@@ -55,7 +55,7 @@ class SessionProgram:
     def _read(self, source: Source) -> tuple[Any, Any, Any]:
         """The graph, how its variables are restored, and its signature."""
         if source.kind == "graph":
-            return sources.graph_def(source.path), None, None
+            return sources.graph_def(source.path), None, self.options.ports
         if source.kind == "checkpoint":
             meta = sources.message(source.path / f"{source.name}.meta", "MetaGraphDef")
         else:
@@ -65,7 +65,8 @@ class SessionProgram:
         signature = None
         if source.kind == "saved":
             found = sources.signature_of(meta, self.options.signature, source.path)
-            signature = found[1] if found is not None else None
+            kinds = {"inputs": found[1].inputs, "outputs": found[1].outputs} if found is not None else {}
+            signature = {kind: {key: info.name for key, info in sorted(kinds[kind].items())} for kind in kinds}
         return meta.graph_def, meta.saver_def if meta.HasField("saver_def") else None, signature
 
     @staticmethod
@@ -82,7 +83,7 @@ class SessionProgram:
     # -- inputs and outputs ---------------------------------------------------------------------
 
     def _outputs(self, signature: Any) -> list[Port]:
-        known = {key: info.name for key, info in sorted(signature.outputs.items())} if signature is not None else {}
+        known = dict((signature or {}).get("outputs", {}))
         if self.options.outputs:
             chosen = {key_of(name): known.get(name, name) for name in self.options.outputs}
         elif known:
@@ -108,7 +109,9 @@ class SessionProgram:
                 if output.dtype.name not in ("variant", "resource")
             ][:1]
         if not found:
-            raise UsageError("the graph does not say what its outputs are, and none can be told; name them with outputs=")
+            raise UsageError(
+                "the graph does not say what its outputs are, and none can be told; name them with outputs="
+            )
         listed = ", ".join(str(self._port(name, f"{name}:0")) for name in found[:30])
         more = f", ... ({len(found)} in all)" if len(found) > 30 else ""
         raise UsageError(
@@ -116,7 +119,7 @@ class SessionProgram:
         )
 
     def _inputs(self, signature: Any) -> list[Port]:
-        known = {key: info.name for key, info in sorted(signature.inputs.items())} if signature is not None else {}
+        known = dict((signature or {}).get("inputs", {}))
         named = {full(name): key for key, name in known.items()}
         chosen: dict[str, str] = {}
         for name in self._given:
@@ -152,19 +155,25 @@ class SessionProgram:
             return False
         value = self._tf.make_ndarray(default.attr["value"].tensor)
         self.values[f"{node.name}:0"] = default.attr["value"].tensor
-        self.warnings.append(f"the input {node.name!r} keeps its default, {value}; inputs={{{node.name!r}: ...}} sets it")
+        self.warnings.append(
+            f"the input {node.name!r} keeps its default, {value}; inputs={{{node.name!r}: ...}} sets it"
+        )
         return True
 
     def _value(self, name: str, tensor: str, value: Any) -> Any:
         found = self.graph.get_tensor_by_name(tensor)
         try:
-            array = np.asarray(value).astype(found.dtype.as_numpy_dtype, casting="same_kind") if not isinstance(
-                value, (int, float)) or isinstance(value, bool) else np.asarray(value, found.dtype.as_numpy_dtype)
+            array = np.asarray(value)
+            if (array.dtype.kind == "b") != (found.dtype.name == "bool"):
+                raise ValueError(f"it is a {array.dtype.name}")
+            array = array.astype(found.dtype.as_numpy_dtype)
             if not found.shape.is_compatible_with(array.shape):
                 raise ValueError(f"its shape is {list(array.shape)}, not {found.shape}")
             return self._tf.make_tensor_proto(array, dtype=found.dtype)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"the value of the input {name!r} is not one of type {found.dtype.name}: {error}") from error
+            raise UsageError(
+                f"the value of the input {name!r} is not one of type {found.dtype.name}: {error}"
+            ) from error
 
     def _shape(self, name: str, tensor: str) -> Sequence[int | str | None] | None:
         for key, shape in self.options.shapes.items():
@@ -182,9 +191,9 @@ class SessionProgram:
             sizes = tuple(size if isinstance(size, int) else None for size in shape)
             if not found.shape.is_compatible_with(sizes):
                 raise UsageError(f"the input {name!r} has the shape {found.shape}, and cannot have {list(shape)}")
-            known = sizes if known is None else tuple(
-                b if a is None else a for a, b in zip(known, sizes, strict=True))  # fmt: skip
-        return Port(name, tensor, found.dtype.as_numpy_dtype.__name__ if found.dtype.name != "string" else "string", known)
+            old = known if known is not None else (None,) * len(sizes)
+            known = tuple(b if a is None else a for a, b in zip(old, sizes, strict=True))
+        return Port(name, tensor, type_name(found.dtype), known)
 
     # -- safety and variables -------------------------------------------------------------------
 
@@ -283,7 +292,8 @@ class SessionProgram:
         sizes = [self._bytes(node) for node in graph.node if node.op in graphs.VARIABLES]
         if sum(sizes) + graph.ByteSize() > LARGEST:
             raise UnsupportedOps(
-                f"its weights are {sum(sizes) / 2**30:.1f} GiB, and a frozen graph of TensorFlow has less than 2 GiB", []
+                f"its weights are {sum(sizes) / 2**30:.1f} GiB, and a frozen graph of TensorFlow has less than 2 GiB",
+                [],
             )
         try:
             with self.graph.as_default():
@@ -318,6 +328,11 @@ def blamed(what: str) -> Iterator[None]:
         raise
     except (OpError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, DecodeError) as error:
         raise InvalidModel(f"{what}: {gist(error)}") from error
+
+
+def type_name(dtype: Any) -> str:
+    """NumPy's name of a type of TensorFlow."""
+    return "string" if dtype.name == "string" else str(dtype.as_numpy_dtype.__name__)
 
 
 def gist(error: BaseException, limit: int = 300) -> str:

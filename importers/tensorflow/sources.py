@@ -165,7 +165,9 @@ def meta_graph(folder: Path, tag: str | None) -> Any:
         return next(iter(sets.values()))
     if chosen not in sets:
         known = ", ".join(map(repr, sets))
-        asked = f"there are no graphs with the tag {tag!r}" if tag is not None else "there are several graphs; give tag="
+        asked = (
+            f"there are no graphs with the tag {tag!r}" if tag is not None else "there are several graphs; give tag="
+        )
         raise UsageError(f"{folder}: {asked}{_near(chosen, sets)}; tags are {known}")
     return sets[chosen]
 
@@ -182,7 +184,9 @@ def signature_of(meta: Any, name: str | None, folder: Path) -> tuple[str, Any] |
     chosen = name if name is not None else next(iter(known)) if len(known) == 1 else "serving_default"
     if chosen not in known:
         listed = ", ".join(map(repr, sorted(known))) or "none"
-        asked = f"there is no signature {name!r}" if name is not None else "there are several signatures; give signature="
+        asked = (
+            f"there is no signature {name!r}" if name is not None else "there are several signatures; give signature="
+        )
         raise UsageError(f"{folder}: {asked}{_near(chosen, known)}; signatures are {listed}")
     return chosen, known[chosen]
 
