@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.errors import HubError, Refusal, UnsupportedOps
+from importers.tensorflow.dropout import refuse_random, settle_dropout
 from importers.tensorflow.lite import LiteProgram
 from importers.tensorflow.program import Program
 from importers.tensorflow.session import SessionProgram, gist
@@ -92,6 +93,7 @@ def convert(program: Program, to: Path) -> Facts:
             _raise(failures, program.operators())
             raise HubError(f"tf2onnx fails: {type(error).__name__}: {gist(error)}") from error
     _raise(failures, facts.operators)
+    refuse_random(model)
     _save(model, to)
     return facts
 
@@ -114,6 +116,7 @@ def _of_graph(program: SessionProgram) -> tuple[Any, Facts]:
     with tf.device("/cpu:0"):
         with tf.Graph().as_default():
             graph = tf_loader.tf_optimize(inputs, outputs, frozen.graph)
+        settle_dropout(graph)
         operators = {node.name: node.op for node in graph.node}
         formats = {node.attr["data_format"].s.decode() for node in graph.node if "data_format" in node.attr}
         with tf.Graph().as_default() as loaded:

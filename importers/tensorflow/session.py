@@ -138,6 +138,9 @@ class SessionProgram:
             if node.op == "PlaceholderWithDefault" and tensor not in named and self._constant(node):
                 continue
             chosen[tensor] = named.get(tensor, node.name)
+            if self.graph.get_tensor_by_name(tensor).dtype.name == "bool":
+                hint = f"inputs={{{node.name!r}: False}} gives it a value, and takes it away"
+                self.warnings.append(f"the input {node.name!r} chooses what is computed; {hint}")
         chosen |= {tensor: named[tensor] for tensor in given}
         order = {tensor: i for i, tensor in enumerate(named)}
         listed = sorted(chosen, key=lambda tensor: order.get(tensor, len(order)))
