@@ -322,7 +322,7 @@ def detect(src: Source) -> Format:
         if known.stems and any(Path(f"{src}{suffix}").is_file() for suffix in known.stems) and not Path(src).exists():
             return known
     path = resolve(src)
-    suffix = path.suffix.lower()
+    suffix = path.suffix.lower() or (path.name.lower() if path.name.startswith(".") else "")
     for known in _in_order():
         if path.is_file() and known.sniff is not None and known.sniff(path):
             return known

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import UsageError
-from parity.compare import Row, compare, compare_arrays, tolerance_of
+from parity.compare import COMPRESSED, Row, compare, compare_arrays, tolerance_of
 from parity.golden import Recorded, save_golden
 from parity.inputs import generate, given
 from parity.report import NotCompared, Report, joined
@@ -238,7 +238,8 @@ class Comparison:
         outputs, others = _outputs(ours), _outputs(theirs)
         pairs = _output_pairs(list(outputs), list(others), self.report)
         rtol = self._rtol(reference, candidate)
-        for row in compare(outputs, others, rtol=rtol, atol=self.atol, pairs=pairs):
+        quantized = any(side.runner.precision in COMPRESSED for side in (reference, candidate))
+        for row in compare(outputs, others, rtol=rtol, atol=self.atol, pairs=pairs, quantized=quantized):
             row.between, row.op = between, ops.get(row.name, "")
             self.report.rows.append(row)
         for name, other in pairs:

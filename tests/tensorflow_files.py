@@ -17,7 +17,9 @@ def saved_models(tf: Any, folder: Path, random: np.random.Generator) -> None:
             self.kernel = tf.Variable(random.normal(size=(3, 3, 3, 8)).astype(np.float32), name="conv/kernel")
             self.dense = tf.Variable(random.normal(size=(8, 4)).astype(np.float32), name="dense/kernel")
 
-        @tf.function(input_signature=[tf.TensorSpec([None, 12, 10, 3], name="image"), tf.TensorSpec([None, 4], name="bias")])
+        @tf.function(
+            input_signature=[tf.TensorSpec([None, 12, 10, 3], name="image"), tf.TensorSpec([None, 4], name="bias")]
+        )
         def serve(self, image: Any, bias: Any) -> dict[str, Any]:
             x = tf.nn.relu(tf.nn.conv2d(image, self.kernel, 2, "SAME", name="conv"))
             x = tf.reduce_mean(x, [1, 2]) @ self.dense + bias
@@ -28,6 +30,9 @@ def saved_models(tf: Any, folder: Path, random: np.random.Generator) -> None:
             return {"y": x * 2.0 + tf.reduce_sum(self.dense)}
 
     net = Net()
+    image, bias = random.normal(size=(3, 12, 10, 3)).astype(np.float32), random.normal(size=(3, 4)).astype(np.float32)
+    found = {name: value.numpy() for name, value in net.serve(image, bias).items()}
+    np.savez(folder / "saved.npz", image=image, bias=bias, **found)
     tf.saved_model.save(net, str(folder / "saved"), signatures={"serving_default": net.serve, "double": net.double})
     tf.saved_model.save(net, str(folder / "unnamed"), signatures={"first": net.serve, "second": net.double})
 
@@ -65,6 +70,8 @@ def sequences(tf: Any, folder: Path, random: np.random.Generator) -> None:
             return {"state": state}
 
     steps = Steps()
+    x = random.normal(size=(3, 6, 4)).astype(np.float32)
+    np.savez(folder / "steps.npz", x=x, state=steps.serve(tf.constant(x))["state"].numpy())
     tf.saved_model.save(steps, str(folder / "steps"), signatures={"serving_default": steps.serve})
 
 
@@ -97,7 +104,9 @@ def old(tf: Any, folder: Path, random: np.random.Generator) -> None:
         builder.add_meta_graph(["serve", "other"], {"predict": signature})
         builder.save()
         given = random.normal(size=(3, 8)).astype(np.float32)
-        np.savez(folder / "old.npz", x=given, y=session.run(y, {x: given, keep: 1.0}), z=session.run(z, {x: given, keep: 1}))
+        np.savez(
+            folder / "old.npz", x=given, y=session.run(y, {x: given, keep: 1.0}), z=session.run(z, {x: given, keep: 1})
+        )
 
 
 def lite(tf: Any, folder: Path, random: np.random.Generator) -> None:
@@ -117,7 +126,9 @@ def lite(tf: Any, folder: Path, random: np.random.Generator) -> None:
     (folder / "float.tflite").write_bytes(converter(net).convert())
     integers = converter(net)
     integers.optimizations = [tf.lite.Optimize.DEFAULT]
-    integers.representative_dataset = lambda: ([random.normal(size=(1, 12, 10, 3)).astype(np.float32)] for _ in range(16))
+    integers.representative_dataset = lambda: (
+        [random.normal(size=(1, 12, 10, 3)).astype(np.float32)] for _ in range(16)
+    )
     integers.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     (folder / "mixed.tflite").write_bytes(integers.convert())
     integers.inference_input_type = integers.inference_output_type = tf.int8
@@ -125,8 +136,21 @@ def lite(tf: Any, folder: Path, random: np.random.Generator) -> None:
 
     @tf.function(input_signature=[tf.TensorSpec([2, 4], name="x")])
     def odd(x: Any) -> Any:
-        return tf.linalg.band_part(tf.math.lgamma(x), 1, 1) + tf.math.lgamma(x * 2.0)
+        return tf.math.digamma(x) + tf.math.digamma(x * 2.0)
 
+    x = random.normal(size=(3, 12, 10, 3)).astype(np.float32)
+    given = {}
+    for name in ("float", "mixed", "int8"):
+        interpreter = tf.lite.Interpreter(str(folder / f"{name}.tflite"))
+        (start,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.resize_tensor_input(start["index"], x.shape)
+        interpreter.allocate_tensors()
+        scale, zero = start["quantization"]
+        fed = np.clip(np.round(x / scale) + zero, -128, 127).astype(np.int8) if scale else x
+        interpreter.set_tensor(start["index"], fed)
+        interpreter.invoke()
+        given |= {f"{name}/x": fed, f"{name}/y": interpreter.get_tensor(end["index"])}
+    np.savez(folder / "lite.npz", **given)
     custom = converter(odd)
     custom.allow_custom_ops = True
     (folder / "custom.tflite").write_bytes(custom.convert())

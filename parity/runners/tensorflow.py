@@ -58,7 +58,10 @@ class TensorFlowRunner(Description):
         self._program = program
         self.inputs = [Port(port.name, port.dtype, port.shape) for port in program.inputs]
         self.layers = program.operators()
-        self.ops = {port.name: self.layers.get(port.tensor) or self.layers.get(port.tensor.split(":")[0], "") for port in program.outputs}
+        self.ops = {
+            port.name: self.layers.get(port.tensor) or self.layers.get(port.tensor.split(":")[0], "")
+            for port in program.outputs
+        }
         if getattr(program, "quantized", False):
             self.precision = "int8"
 
