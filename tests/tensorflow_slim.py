@@ -105,7 +105,8 @@ def inception_v1(tf: Any, x: Any, training: Any) -> Any:
                          scope="Branch_1/Conv2d_0b_3x3", training=training),
                     conv(tf, conv(tf, x, c0, 1, scope="Branch_2/Conv2d_0a_1x1", training=training), c1, 3,
                          scope="Branch_2/Conv2d_0b_3x3", training=training),
-                    conv(tf, tf.nn.max_pool2d(x, 3, 1, "SAME"), d, 1, scope="Branch_3/Conv2d_0b_1x1", training=training),
+                    conv(tf, tf.nn.max_pool2d(x, 3, 1, "SAME"), d, 1, scope="Branch_3/Conv2d_0b_1x1",
+                         training=training),
                 ]  # fmt: skip
                 x = tf.concat(parts, 3, name="concat")
         return logits(tf, x, training=training)

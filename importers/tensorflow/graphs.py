@@ -103,7 +103,9 @@ def _called(node: Any, functions: Mapping[str, Any]) -> Iterator[str]:
         yield from (name for name in names if name in functions)
 
 
-def refuse_dangerous(nodes: Nodes, needed: Mapping[str, Any], allowed: Collection[str] = ()) -> None:
+def refuse_dangerous(
+    nodes: Nodes, needed: Mapping[str, Any], given: Collection[str] = (), allowed: Collection[str] = ()
+) -> None:
     """Refuse, before anything runs, a graph in which something runs code, opens files or waits for an input pipeline.
 
     Raises:
@@ -117,7 +119,9 @@ def refuse_dangerous(nodes: Nodes, needed: Mapping[str, Any], allowed: Collectio
         full(reference): nodes.by_name[split(reference)[0]].op
         for node in needed.values()
         for reference in node.input
-        if not FEEDING.search(node.op) and FEEDING.search(nodes.by_name[reference.lstrip("^").split(":")[0]].op)
+        if full(reference) not in given
+        and not FEEDING.search(node.op)
+        and FEEDING.search(nodes.by_name[reference.lstrip("^").split(":")[0]].op)
     }
     for tensor, op in feeding.items():
         hint = f'name the tensors that it gives as inputs: inputs={{"{tensor}": [None, 224, 224, 3]}}'

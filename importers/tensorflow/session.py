@@ -205,14 +205,15 @@ class SessionProgram:
 
     def _check(self) -> None:
         """Refuse what runs code or opens files, before anything runs."""
-        graphs.refuse_dangerous(self.nodes, self.nodes.needed([p.tensor for p in self.outputs], self._known()))
+        known = self._known()
+        graphs.refuse_dangerous(self.nodes, self.nodes.needed([p.tensor for p in self.outputs], known), known)
 
     def _restore(self, source: Source, saver: Any) -> None:
         """Run the saver's own operator, which knows slices and averages, after a look at what it would run."""
         prefix = source.prefix if source.kind == "checkpoint" else str(source.path / "variables" / "variables")
         needed = self.nodes.needed([saver.restore_op_name])
         allowed = ("RestoreV2", "Restore", "RestoreSlice")
-        graphs.refuse_dangerous(self.nodes, needed, allowed)
+        graphs.refuse_dangerous(self.nodes, needed, (), allowed)
         if not any(node.op in allowed for node, _ in self.nodes.reached(needed.values())):
             return
         if source.kind == "saved" and not (source.path / "variables" / "variables.index").is_file():
@@ -235,7 +236,9 @@ class SessionProgram:
     def _reachable(self, tensor: str) -> bool:
         """Whether the inputs are enough for a tensor, and nothing dangerous is on the way to it."""
         try:
-            graphs.refuse_dangerous(self.nodes, needed := self.nodes.needed([full(tensor)], self._known()))
+            known = self._known()
+            needed = self.nodes.needed([full(tensor)], known)
+            graphs.refuse_dangerous(self.nodes, needed, known)
             found = self.graph.get_tensor_by_name(full(tensor))
         except (HubError, KeyError, ValueError):
             return False
