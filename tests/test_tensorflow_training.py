@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,21 @@ def test_onwards(loaded: dict[str, Model], tmp_path: Path, name: str, target: st
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_frozen(slim: Path, name: str) -> None:
-    expected = np.load(slim / "expected.npz")
-    from importers.tensorflow import read
+@pytest.fixture(scope="module")
+def process() -> Iterator[Any]:
+    from importers.tensorflow.read import started
 
-    model = read(slim / name / "frozen.pb")
+    child = started()
+    yield child
+    child.close()
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_frozen(slim: Path, process: Any, name: str) -> None:
+    from importers.tensorflow.read import converted, options_of
+
+    expected = np.load(slim / "expected.npz")
+    model = converted(process, slim / name / "frozen.pb", options_of(None, None))
     assert [info.name for info in model.inputs] == ["input"]
     assert model.to_dict()["nodes"] == NODES[name] | END
     found = model.run(expected[f"{name}/input"])[PROBABILITIES]
@@ -111,12 +121,12 @@ def test_a_graph_that_is_frozen_goes_all_of_the_way(slim: Path, tmp_path: Path) 
         "ONNX against TensorFlow source", "Caffe target against ONNX"}  # fmt: skip
 
 
-def test_what_training_needs_is_named(slim: Path) -> None:
+def test_what_training_needs_is_named(slim: Path, process: Any) -> None:
     """The input pipeline, with the way out; and the dropout where it is left open whether this is training."""
-    from importers.tensorflow import read
+    from importers.tensorflow.read import converted, options_of
 
     with pytest.raises(UnsupportedOps, match=r"IteratorGetNext x1(.|\n)*inputs=\{\"IteratorGetNext:0\"") as caught:
-        read(slim / "mobilenet_v1", inputs={"is_training": False}, outputs=[PROBABILITIES])
+        converted(process, slim / "mobilenet_v1", options_of({"is_training": False}, [PROBABILITIES]))
     assert len(caught.value.ops) == 1
     with pytest.raises(UnsupportedOps, match=r'inputs=\{"is_training": False\}'):
-        read(slim / "inception_v1")
+        converted(process, slim / "inception_v1", options_of(None, None))

@@ -160,14 +160,17 @@ def _refuse_custom(source: Source) -> None:
         found = list(_custom(source.path.read_bytes()))
     refusals = []
     for name, label in found:
+        if name == "DENSIFY":
+            refusals.append((name, label, Refusal("its weights are sparse, which tf2onnx does not read")))
+            continue
         hint = "convert the SavedModel that it was made of" if name.startswith("Flex") else ""
         refusals.append((name, label, Refusal("it is a custom operator, whose code is not in the file", hint)))
     if refusals:
-        raise UnsupportedOps.collect(f"{source.path} has operators that are not of TFLite:", refusals)
+        raise UnsupportedOps.collect(f"{source.path} has operators that cannot be converted:", refusals)
 
 
 def _custom(content: bytes) -> Iterator[tuple[str, str]]:
-    """The custom operators, each with the tensor that it gives first."""
+    """The custom operators, and those of sparse weights, each with the tensor that it gives first."""
     from tf2onnx.tflite.BuiltinOperator import BuiltinOperator
     from tf2onnx.tflite.Model import Model
 
@@ -179,8 +182,9 @@ def _custom(content: bytes) -> Iterator[tuple[str, str]]:
         for i in range(graph.OperatorsLength()):
             operator = graph.Operators(i)
             code = model.OperatorCodes(operator.OpcodeIndex())
-            if max(code.DeprecatedBuiltinCode(), code.BuiltinCode()) != BuiltinOperator.CUSTOM:
+            kind = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+            if kind not in (BuiltinOperator.CUSTOM, BuiltinOperator.DENSIFY):
                 continue
-            name = (code.CustomCode() or b"").decode()
+            name = (code.CustomCode() or b"").decode() if kind == BuiltinOperator.CUSTOM else "DENSIFY"
             if name not in BUILT_IN:
                 yield name, graph.Tensors(operator.Outputs(0)).Name().decode()
