@@ -4,7 +4,6 @@ networks in ONNX, and onwards to every target."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -124,8 +123,8 @@ def test_a_quantised_network_within_its_quantisation(emotions: Model) -> None:
     [
         ("selfie_segmentation.tflite", {"Convolution2DTransposeBias": 1}),
         ("face_landmark_with_attention.tflite", {"Landmarks2TransformMatrix": 3, "TransformTensorBilinear": 3,
-                                                 "TransformLandmarks": 3}),
-        ("face_detection_full_range_sparse.tflite", {"DENSIFY": 71}),
+                                                 "TransformLandmarks": 5}),
+        ("face_detection_full_range_sparse.tflite", {"DENSIFY": 46}),
     ],
 )  # fmt: skip
 def test_custom_operators_and_sparse_weights_are_refused_by_name(file: str, operators: dict[str, int]) -> None:
@@ -144,7 +143,9 @@ REASONS: dict[tuple[str, str], tuple[type[HubError], str]] = {
     ("pitch", "caffe"): (HubError, "the weights need"),
     ("pitch_lite", "torch"): (UnsupportedOps, "reflect padding"),
 }
-"""What is refused, and why. The two pairs of basic-pitch and CNTK agree on tones, see below."""
+"""What is refused, and why."""
+REJECTED = {("pitch", "cntk"), ("pitch_lite", "cntk")}
+"""What the check rejects, as it should: CNTK's sums are 1.04e-4 of the spread away, where 1e-4 is allowed."""
 
 
 @pytest.mark.parametrize(
@@ -163,18 +164,9 @@ def test_onwards(name: str, target: str, tmp_path: Path, request: pytest.Fixture
         assert not list(tmp_path.iterdir())
         return
     written = hub.save(model, tmp_path / FILES[target], to=target)
-    report = hub.check(
-        model, tuple(written[:2]) if target in ("caffe", "torch") else written[0], inputs=_tones(name, target)
-    )
+    report = hub.check(model, tuple(written[:2]) if target in ("caffe", "torch") else written[0])
+    if (name, target) in REJECTED:
+        assert {row.name for row in report.mismatches} == {"note"}
+        assert max(row.of_spread or 0 for row in report.rows) < 2e-4
+        return
     assert report.ok, str(report)
-
-
-def _tones(name: str, target: str) -> Any:
-    """On noise CNTK's sums are 1.0e-4 of the spread away, where 1e-4 is allowed: what is silent is divided by little.
-    On tones, which the network is for, it is well within."""
-    if target != "cntk" or not name.startswith("pitch"):
-        return None
-    seconds = np.arange(43844)[None, :, None] / 22050
-    tones = [np.sin(2 * np.pi * pitch * seconds) * 0.3 for pitch in (220, 330)]
-    noise = np.random.default_rng(0).normal(size=(2, 43844, 1)) * 0.05
-    return {"input_2": (np.concatenate(tones) + noise).astype(np.float32)}

@@ -19,6 +19,7 @@ DANGEROUS = frozenset(
     CloseSummaryWriter InitializeTableFromTextFile InitializeTableFromTextFileV2 PrintV2 DebugIdentity DebugIdentityV2
     DebugIdentityV3 DebugNumericSummary DebugNumericSummaryV2 DebugNanCount RpcServer RpcServerStart RpcServerRegister
     RpcClient RpcCall RpcGetValue RpcCheckStatus Send Recv _Send _Recv _HostSend _HostRecv
+    ImmutableConst DecodeProtoV2 EncodeProto
     GenerateVocabRemapping LoadAndRemapMatrix RemoteCall RemoteFusedGraphExecute""".split()
 )
 """Operators that run code, open files, print or use the network."""
@@ -111,10 +112,12 @@ def refuse_dangerous(
     Raises:
         UnsupportedOps: naming all of them.
     """
-    refusals = []
+    refusals, within = [], {}
     for node, label in nodes.reached(needed.values()):
         if node.op in DANGEROUS and node.op not in allowed:
             refusals.append((node.op, label, Refusal("it runs code, opens files, prints or uses the network")))
+        elif FEEDING.search(node.op):
+            within[label] = node.op
     feeding = {
         full(reference): nodes.by_name[split(reference)[0]].op
         for node in needed.values()
@@ -123,7 +126,7 @@ def refuse_dangerous(
         and not FEEDING.search(node.op)
         and FEEDING.search(nodes.by_name[reference.lstrip("^").split(":")[0]].op)
     }
-    for tensor, op in feeding.items():
+    for tensor, op in (feeding or within).items():
         hint = f'name the tensors that it gives as inputs: inputs={{"{tensor}": [None, 224, 224, 3]}}'
         refusals.append((op, tensor, Refusal("it is part of an input pipeline, which is not converted", hint)))
     if refusals:
