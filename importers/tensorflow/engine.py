@@ -117,12 +117,6 @@ def _of_graph(program: SessionProgram) -> tuple[Any, Facts]:
             graph = tf_loader.tf_optimize(inputs, outputs, frozen.graph)
         settle_dropout(graph)
         operators = {node.name: node.op for node in graph.node}
-        training = [n.name for n in graph.node if n.op.startswith("FusedBatchNorm") and n.attr["is_training"].b]
-        if training:
-            program.warnings.append(
-                f"BatchNormalization takes its statistics from the batch, as in training, {len(training)} times, "
-                f"first in {training[0]}"
-            )
         formats = {node.attr["data_format"].s.decode() for node in graph.node if "data_format" in node.attr}
         with tf.Graph().as_default() as loaded:
             tf.import_graph_def(graph, name="")

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
-from hub.canonical import LAYOUT
+from hub.canonical import LAYER, LAYOUT, OPSET
 from hub.guard import Origin
 
 __all__ = ["finish", "origin", "prepare"]
@@ -16,6 +17,8 @@ __all__ = ["finish", "origin", "prepare"]
 LAYOUTS = {3: "NWC", 4: "NHWC", 5: "NDHWC"}
 ADDED = re.compile(r"(__\d+|_castback|:\d+)+$")
 """What tf2onnx puts behind a name."""
+MADE = re.compile(r"__\d+$")
+"""What tf2onnx puts behind the name of a constant of its own."""
 CALLED = re.compile(r"^((?:Stateful)?PartitionedCall(?:_\d+)?/)+")
 
 
@@ -84,6 +87,7 @@ def origin(model: ir.Model, operators: Mapping[str, str]) -> Origin:
 def finish(model: ir.Model, answer: Mapping[str, Any]) -> None:
     """Names of the source for values and nodes, and the layout of images."""
     _rename(model)
+    _name_weights(model)
     formats = set(answer["formats"])
     if len(formats) != 1:
         return
@@ -93,6 +97,27 @@ def finish(model: ir.Model, answer: Mapping[str, Any]) -> None:
         if rank == 4 or (rank in LAYOUTS and f"rank{rank}" in answer.get("ranks", ())):
             last = LAYOUTS[rank]
             value.metadata_props[LAYOUT] = last if channels_last else "NC" + last[1:-1]
+
+
+def _name_weights(model: ir.Model) -> None:
+    """Name weights that the engine made by the layer that uses them and what they are to it: `conv1/Conv2D/W`."""
+    graph = model.graph
+    taken = {name for g in model.graphs() for name in ir.convenience.create_value_mapping(g)}
+    for name, value in list(graph.initializers.items()):
+        uses = list(value.uses())
+        if not MADE.search(name) or not uses or value.is_graph_input() or value.is_graph_output():
+            continue
+        node, index = uses[0]
+        layer = node.metadata_props.get(LAYER, "")
+        schema = onnx.defs.get_schema(node.op_type, OPSET) if node.domain == "" else None
+        if not layer or schema is None or index >= len(schema.inputs):
+            continue
+        wanted = f"{layer}/{schema.inputs[index].name}"
+        if wanted not in taken:
+            taken.add(wanted)
+            del graph.initializers[name]
+            value.name = wanted
+            graph.initializers[wanted] = value
 
 
 def _rename(model: ir.Model) -> None:
