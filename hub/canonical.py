@@ -15,7 +15,7 @@ Nothing is folded or fused, and no layer is lost.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import onnx
 import onnx_ir as ir
@@ -304,7 +304,26 @@ def infer_shapes(model: ir.Model) -> None:
     Raises:
         InvalidModel: types contradict each other.
     """
+    for value, known in inferred(model):
+        value.type = known.type if known.type is not None else value.type
+        value.shape = known.shape if known.shape is not None else value.shape
+
+
+def inferred(model: ir.Model, sizes: Mapping[str, int] | None = None) -> list[tuple[ir.Value, ir.Value]]:
+    """The values of `model`, each with what the standard's inference says of it; `sizes` are numbers for symbols.
+
+    Raises:
+        InvalidModel: types contradict each other.
+    """
     proto = skeleton(model)
+    for info in proto.graph.input if sizes else ():
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param in (sizes or {}):
+                dim.dim_value = (sizes or {})[dim.dim_param]
+    if sizes:
+        del proto.graph.value_info[:]
+        for info in proto.graph.output:
+            info.type.tensor_type.ClearField("shape")
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and tensor.nbytes <= INLINE_BYTES:
@@ -313,17 +332,17 @@ def infer_shapes(model: ir.Model) -> None:
         elif value not in model.graph.inputs:
             proto.graph.input.append(_weight_info(value))
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False, data_prop=True)
+        made = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise InvalidModel(f"the graph is not valid ONNX: {error}") from error
-    found = ir.serde.deserialize_model(inferred)
+    found = ir.serde.deserialize_model(made)
+    pairs = []
     for graph, other in zip(model.graphs(), found.graphs(), strict=True):
         types = ir.convenience.create_value_mapping(other)
         for name, value in ir.convenience.create_value_mapping(graph).items():
-            known = types.get(name)
-            if known is not None and value.const_value is None:
-                value.type = known.type if known.type is not None else value.type
-                value.shape = known.shape if known.shape is not None else value.shape
+            if name in types and value.const_value is None:
+                pairs.append((value, types[name]))
+    return pairs
 
 
 def tidy(model: ir.Model) -> None:

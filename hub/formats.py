@@ -323,7 +323,7 @@ def detect(src: Source) -> Format:
         if any(os.path.isfile(f"{src}{suffix}") for suffix in known.stems) and not os.path.exists(src):
             return known
     path = resolve(src)
-    suffix = path.suffix.lower()
+    suffix = path.suffix.lower() or (path.name.lower() if path.name.startswith(".") else "")
     for known in _in_order():
         if path.is_file() and known.sniff is not None and known.sniff(path):
             return known

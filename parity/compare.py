@@ -11,7 +11,8 @@ where `spread` is max(ref) - min(ref) over the finite elements, or |ref| for a s
   spread of 0.001 and a rounding unit of 0.00006.
 - `atol` is zero unless the user gives one. torch.testing's 1e-5 would prove nothing about the
   softmax of an untrained network, whose outputs are all about 0.001.
-- Integers, booleans and strings must be equal.
+- Integers, booleans and strings must be equal; but 8 and 16-bit integers that a quantised model gives out are
+  numbers, and may differ by one step where that is more than the tolerance.
 
 `TOLERANCES` is the one table, by the type of an output or, where that is wider, by what a model computes in;
 `COMPRESSED` is for models whose weights are kept in fewer bits. float32 is what hub promises, the others
@@ -75,6 +76,9 @@ COMPRESSED |= {"palette2": 2.0, "palette1": 2.0}
 """What weights in fewer bits may change, of the spread of an output: enough to find what is wrong beside the
 rounding of the weights, which for the last ones is nothing but the order of magnitude."""
 
+QUANTIZED = {name: Tolerance(0.05, 1, 0.0) for name in ("int8", "uint8", "int16", "uint16")}
+"""Integers that a quantised model gives out: the tolerance of weights of 8 bits, and one step at least."""
+
 
 def tolerance_of(precision: str) -> float | None:
     """`rtol` where a model computes in `precision` or keeps its weights in it; None if its outputs' type says it."""
@@ -126,6 +130,7 @@ def compare(
     rtol: float | Mapping[str, float | None] | None = None,
     atol: float | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
+    quantized: bool = False,
 ) -> list[Row]:
     """One row for each array of either side, in the order of the reference.
 
@@ -139,7 +144,7 @@ def compare(
     for name, array in reference.items():
         if name in partner:
             own = rtol.get(name) if isinstance(rtol, Mapping) else rtol
-            rows.append(compare_arrays(name, array, candidate[partner[name]], rtol=own, atol=atol))
+            rows.append(compare_arrays(name, array, candidate[partner[name]], rtol=own, atol=atol, quantized=quantized))
         else:
             rows.append(_unpaired(name, array, "is missing on the other side"))
     taken = {other for _, other in pairs}
@@ -170,9 +175,18 @@ def _unpaired(name: str, array: Array, reason: str) -> Row:
 
 
 def compare_arrays(
-    name: str, reference: Array, candidate: Array, *, rtol: float | None = None, atol: float | None = None
+    name: str,
+    reference: Array,
+    candidate: Array,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    quantized: bool = False,
 ) -> Row:
-    """Compare two arrays of any shape and dtype. `rtol` and `atol` replace those of the table."""
+    """Compare two arrays of any shape and dtype. `rtol` and `atol` replace those of the table.
+
+    `quantized`: small integers stand for numbers, as a quantised model gives them out.
+    """
     row = Row(name, "ok", dtype=reference.dtype.name, shape=reference.shape)
     if reference.dtype != candidate.dtype:
         return _mismatch(row, f"dtype {candidate.dtype.name} instead of {reference.dtype.name}")
@@ -180,6 +194,8 @@ def compare_arrays(
         return _mismatch(row, f"shape {_dims(candidate.shape)} instead of {_dims(reference.shape)}")
     if not reference.size:
         return _vacuous(row, "it is empty")
+    if quantized and reference.dtype.name in QUANTIZED:
+        return _close(row, reference, candidate, rtol, atol)
     if reference.dtype.name not in TOLERANCES:
         return _exact(row, reference, candidate)
     return _close(row, reference, candidate, rtol, atol)
@@ -210,7 +226,7 @@ def _exact(row: Row, reference: Array, candidate: Array) -> Row:
 
 
 def _close(row: Row, reference: Array, candidate: Array, rtol: float | None, atol: float | None) -> Row:
-    table = TOLERANCES[row.dtype]
+    table = TOLERANCES.get(row.dtype, QUANTIZED.get(row.dtype)) or Tolerance(0, 0, 0)
     wide = np.complex128 if reference.dtype.kind == "c" else np.float64
     ref, cand = reference.astype(wide), candidate.astype(wide)
     finite = np.isfinite(ref)
@@ -224,7 +240,7 @@ def _close(row: Row, reference: Array, candidate: Array, rtol: float | None, ato
     values, others = ref[finite], cand[finite]
     magnitude = np.abs(values)
     spread = float(np.ptp(values.real) + np.ptp(values.imag)) if values.size > 1 else float(magnitude[0])
-    floor = table.ulps * table.eps * float(magnitude.max())
+    floor = 1.0 if row.dtype in QUANTIZED else table.ulps * table.eps * float(magnitude.max())
     tolerance = max((table.rtol if rtol is None else rtol) * spread, floor) + (atol or 0.0)
     row.max_abs, row.worst = _largest(difference)
     row.tolerance = tolerance

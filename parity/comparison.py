@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.errors import UsageError
-from parity.compare import Row, compare, compare_arrays, tolerance_of, worst
+from parity.compare import COMPRESSED, Row, compare, compare_arrays, tolerance_of, worst
 from parity.divergence import divergences
 from parity.golden import Recorded, save_golden
 from parity.inputs import described, drawn, given, several
@@ -160,7 +160,8 @@ class Comparison:
         pairs = _output_pairs(list(outputs), list(others), self.report)
         self._known(list(outputs))
         allowed = {name: self._rtol(reference, candidate, name) for name in outputs}
-        for row in compare(outputs, others, rtol=allowed, atol=self.atol, pairs=pairs):
+        quantized = any(side.runner.precision in COMPRESSED for side in (reference, candidate))
+        for row in compare(outputs, others, rtol=allowed, atol=self.atol, pairs=pairs, quantized=quantized):
             row.between, row.op = between, ops.get(row.name, "")
             self.report.rows.append(row)
         for name, other in pairs:

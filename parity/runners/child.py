@@ -54,6 +54,9 @@ class ChildRunner(Description):
             {name: tuple(perm) for name, perm in answer["perms"].items()},
             answer["layout"],
             answer["grain"],
+            answer["precision"],
+            answer["remarks"],
+            answer["flow"],
         )
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
@@ -108,6 +111,9 @@ def _description(runner: Runner) -> dict[str, Any]:
         "perms": runner.perms,
         "layout": runner.layout,
         "grain": runner.grain,
+        "precision": runner.precision,
+        "remarks": runner.remarks,
+        "flow": runner.flow,
     }
 
 
