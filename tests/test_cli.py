@@ -144,7 +144,7 @@ def test_check_against_a_python_file_without_torch(model: Path, w: Weights, tmp_
         (["check", "modle.onnx", "model.onnx"], 2, "error: modle.onnx does not exist; did you mean 'model.onnx'?"),
         (["check", "model.onnx"], 2, "error: give a second model, --save FILE.npz, or --against FILE.npz"),
         (["check", "model.onnx", "model.onnx", "--seed", "x"], 2, "error: Invalid value for '--seed'"),
-        (["check", "model.onnx", "model.onnx", "--rtol", "-1"], 2, "error: Invalid value for '--rtol'"),
+        (["check", "model.onnx", "model.onnx", "--rtol", "-1"], 2, "error: --rtol -1: it is not negative"),
         (["check", "text.txt", "model.onnx"], 2, "error: text.txt: the format cannot be told"),
         (["convert", "model.onnx", "out.xyz"], 2, "error: out.xyz: no target is written to files of suffix '.xyz'"),
         (
