@@ -1,0 +1,38 @@
+"""Right conversions are not failed: networks in Keras, ONNX and PyTorch code on many seeded inputs.
+
+HUB_ZOO_DRAWS=40 gives each network 40 sets of inputs, 200 in all.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import need
+
+need("keras", "tensorflow", "torch")
+
+from keras_cases import calibrate, randomise  # noqa: E402
+
+import hub  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+DRAWS = int(os.environ.get("HUB_ZOO_DRAWS", "4"))
+NETWORKS = ("MobileNet", "MobileNetV2", "EfficientNetB0", "DenseNet121", "ResNet50")
+
+
+@pytest.mark.parametrize("name", NETWORKS if DRAWS > 4 else NETWORKS[:3])
+def test_a_right_conversion_is_not_failed(name: str, tmp_path: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(7)
+    network = getattr(keras.applications, name)(weights=None, input_shape=(64, 96, 3), classes=40)
+    calibrate(randomise(network))
+    network.save(tmp_path / "net.keras")
+    for target in ("net.onnx", "net.py"):
+        hub.convert(tmp_path / "net.keras", tmp_path / target, check=False)
+        report = hub.check(tmp_path / "net.keras", tmp_path / target, draws=DRAWS)
+        assert report.ok, report
+        assert not report.mismatches
