@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import HubError, ParityError, UnsupportedOp, UnsupportedOps, UsageError
-from hub.formats import Format, Source, detect, find, for_target
+from hub.formats import COMMON, Format, Source, detect, find, for_target
 from hub.staging import Staged
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def convert(
     with ExitStack() as stack:
         staged = stack.enter_context(Staged(dst, _paths(src))) if dst is not None else None
         say(f"reading {reading.title}")
-        model = _read(reader, src, inputs, outputs, trust, reader_options)
+        model = _read(reader, src, inputs, outputs, trust, reader_options, say)
         result = Conversion([], model, warnings=list(model.warnings))
         say(f"writing {writing.title}")
         if staged is None:
@@ -193,12 +193,14 @@ def load(
     inputs: Any = None,
     outputs: Sequence[str] | None = None,
     trust: bool = False,
+    progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Model:
     """Read a model of any source format into the canonical representation.
 
     Arguments and errors are those of `convert`; `options` are those of the reader.
     """
+    say = progress or (lambda stage: None)
     from hub.model import Model
 
     if isinstance(src, Model):
@@ -206,8 +208,9 @@ def load(
     reading = find(source) if source else detect(src)
     reader = reading.load("reader")
     _split_options(options, reader, None, reading, None)
-    model = _read(reader, src, inputs, outputs, trust, options)
+    model = _read(reader, src, inputs, outputs, trust, options, say)
     if reading.guarded:
+        say("checking what was read")
         model.warnings += _believe(src, reading, model, outputs)
     return model
 
@@ -306,11 +309,13 @@ def _read(
     outputs: Sequence[str] | None,
     trust: bool,
     options: Mapping[str, Any],
+    say: Callable[[str], None],
 ) -> Model:
     from hub.model import select_outputs
 
     cuts = bool(outputs) and "outputs" in _keywords(reader)
-    chosen = {"outputs": list(outputs or ())} if cuts else {}
+    chosen: dict[str, Any] = {"outputs": list(outputs or ())} if cuts else {}
+    chosen |= {"progress": say} if "progress" in _keywords(reader) else {}
     given = dict(inputs) if isinstance(inputs, Mapping) else {} if inputs is None else inputs
     model = reader(src, inputs=given, trust=trust, **chosen, **options)
     if outputs and not cuts:
@@ -347,8 +352,7 @@ def _split_options(
     writing: Format | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options by who takes them; one that nobody takes is an error, never ignored."""
-    common = {"inputs", "outputs", "trust"}
-    for_reader = _keywords(reader) - common
+    for_reader = _keywords(reader) - COMMON
     for_writer = _keywords(writer)
     unknown = sorted(set(options) - for_reader - for_writer)
     if unknown:

@@ -21,6 +21,7 @@ from typing import Any
 from hub.errors import MissingDependency, UnknownFormat, UsageError
 
 __all__ = [
+    "COMMON",
     "Format",
     "FormatRow",
     "FormatTable",
@@ -35,6 +36,9 @@ __all__ = [
 
 ENTRY_POINTS = "hub.formats"
 DISTRIBUTION = "onnx-hub"
+
+COMMON = frozenset({"inputs", "outputs", "trust", "progress"})
+"""Keywords of readers that are no options of a format."""
 
 Source = Any
 """A path, a pair of paths (structure, weights), or a live object."""

@@ -56,7 +56,9 @@ def read() -> Iterator[Read]:
 
 def test_a_saved_model_with_two_inputs_and_two_outputs(files: Path) -> None:
     """All of the way: converted in a child, believed after TensorFlow gave the same numbers on batches of 2 and 3."""
-    model = hub.load(files / "saved")
+    stages: list[str] = []
+    model = hub.load(files / "saved", progress=stages.append)
+    assert stages == ["opening it in TensorFlow", "tf2onnx converts it", "checking what was read"]
     expected = np.load(files / "saved.npz")
     assert [str(info) for info in model.inputs] == ["bias: float32[N, 4]", "image: float32[N, 12, 10, 3] NHWC"]
     assert [str(info) for info in model.outputs] == ["logits: float32[N, 4]", "scores: float32[N, 4]"]

@@ -160,7 +160,10 @@ def test_a_pickled_module_that_is_not_trusted(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_program(folder: Path, tmp_path: Path) -> None:
-    made = hub.convert(folder / "program.pt2", tmp_path / "net.onnx")
+    stages: list[str] = []
+    made = hub.convert(folder / "program.pt2", tmp_path / "net.onnx", progress=stages.append)
+    first = ["reading PyTorch", "opening it in PyTorch", "torch.onnx converts it"]
+    assert stages == [*first, "writing ONNX", "checking the numbers"]
     assert made.report is not None
     assert made.report.ok
     assert not made.report.not_compared

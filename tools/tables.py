@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.torch.ops.table import OPS as TORCH_OPS
-from hub.formats import Format, all_formats
+from hub.formats import COMMON, Format, all_formats
 from hub.optable import OpTable
 from importers.caffe.layers import LAYERS as CAFFE_LAYERS
 from importers.caffe.net import DATA, DROPPED, LOSSES
@@ -294,9 +294,8 @@ def _options(known: Format, kind: str) -> str:
     reference = getattr(known, kind)
     if reference is None or any(importlib.util.find_spec(module) is None for module in known.needs(kind)):
         return ""
-    common = {"inputs", "outputs", "trust"}  # of every reader
     names = [f"`{p.name}`" for p in inspect.signature(known.load(kind)).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return ", ".join(name for name in names if name.strip("`") not in common)
+    return ", ".join(name for name in names if name.strip("`") not in COMMON)
 
 
 def tolerances() -> str:

@@ -15,18 +15,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from hub import errors
 from hub.sidecar.protocol import read_arrays, write_arrays
 
-__all__ = ["Died", "LoadFailed", "Process", "RunFailed", "Server", "own_python", "refusal"]
+__all__ = ["PATIENCE", "Died", "LoadFailed", "Process", "RunFailed", "Server", "own_python", "refusal"]
 
 Array = np.ndarray[Any, Any]
 
 _TIMEOUT = 900.0
+PATIENCE = 4 * 3600.0
+"""Seconds after which a conversion by another project's converter is given up."""
 _IDLE = 30.0
 
 
@@ -45,7 +47,8 @@ class Died(RunFailed):
 class Process:
     """A program that answers requests as `hub.sidecar.protocol` says, and its private folder.
 
-    `explain` picks the runtime's own message out of what the program wrote to standard error.
+    `explain` picks the runtime's own message out of what the program wrote to standard error; `progress` is called
+    with what it says of its work; after `timeout` seconds without an answer it is ended.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class Process:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         explain: Callable[[str], str] = lambda text: "",
+        progress: Callable[[str], None] = lambda stage: None,
+        timeout: float | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hub-"))
         self._remove = weakref.finalize(self, _remove, self.folder, os.getpid())
-        self._explain = explain
+        self._explain, self._progress, self._timeout = explain, progress, timeout
         self._errors = open(self.folder / "stderr", "a+b")  # noqa: SIM115 (closed in close)
         # The working directory is private: a `keras.py` lying about where the user works is not Keras.
         self._process = subprocess.Popen(
@@ -82,29 +87,38 @@ class Process:
         assert stdout is not None
         self._errors.truncate(0)
         late = threading.Event()
-        timer = threading.Timer(_TIMEOUT, self._give_up, [late])
+        timeout = self._timeout or _TIMEOUT
+        timer = threading.Timer(timeout, self._give_up, [late])
         timer.start()
         try:
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
-            line = stdout.readline()
+            answer = self._answer(stdout)
         except OSError:
-            line = b""
+            answer = None
         except BaseException:  # the answer to this request must not be taken for that to the next one
             self._process.kill()
             self._process.wait()
             raise
         finally:
             timer.cancel()
-        if not line:
+        if answer is None:
             status = self._process.wait()
-            raise Died(f"no answer came in {_TIMEOUT:.0f} seconds" if late.is_set() else self._last_words(status))
-        answer = json.loads(line)
+            raise Died(f"no answer came in {timeout:.0f} seconds" if late.is_set() else self._last_words(status))
         if "error" in answer:
             if answer["error"] == "hub":
                 raise _raised(answer)
             raise (LoadFailed if answer["error"] == "load" else RunFailed)(answer["message"])
         return answer
+
+    def _answer(self, stdout: IO[bytes]) -> Any:
+        """The next answer; None if the process has ended. What it says before is passed on."""
+        while line := stdout.readline():
+            answer = json.loads(line)
+            if set(answer) != {"progress"}:
+                return answer
+            self._progress(answer["progress"])
+        return None
 
     def ask_arrays(self, request: Mapping[str, Any], feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The same for a request with arrays, the answer to which is arrays."""

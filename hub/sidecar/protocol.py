@@ -11,7 +11,9 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-__all__ = ["read_arrays", "serve", "write_arrays"]
+__all__ = ["read_arrays", "say", "serve", "write_arrays"]
+
+_ANSWERS: List[Any] = []
 
 
 def write_arrays(path: str, arrays: Mapping[str, Any]) -> List[Tuple[str, str]]:
@@ -49,7 +51,15 @@ def serve(handle: Callable[[Any], Any]) -> None:
     What the runtime itself writes to its standard output goes to standard error.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    _ANSWERS[:] = [answers]
     os.dup2(2, 1)
     for line in sys.stdin:
         answers.write(json.dumps(handle(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def say(stage: str) -> None:
+    """Say, before the answer to a request, what is being done; nothing where nobody asked."""
+    for answers in _ANSWERS:
+        answers.write(json.dumps({"progress": stage}) + "\n")
         answers.flush()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hub.errors import HubError, InvalidModel
 from hub.sidecar import refusal
-from hub.sidecar.protocol import serve
+from hub.sidecar.protocol import say, serve
 from importers.tensorflow.program import Options, open_program
 
 __all__ = ["handle"]
@@ -19,7 +19,9 @@ def handle(request: Any) -> Any:
     from importers.tensorflow.engine import convert
 
     try:
+        say("opening it in TensorFlow")
         program = open_program(Path(request["path"]), Options(**request["options"]))
+        say("tf2onnx converts it")
         facts = convert(program, Path(request["to"]))
     except HubError as error:
         return refusal(error)

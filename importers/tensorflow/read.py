@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hub.errors import InvalidModel, UsageError
 from hub.formats import resolve
 from hub.guard import believe, opened
 from hub.model import Model
-from hub.sidecar import Died, Process, RunFailed, own_python
+from hub.sidecar import PATIENCE, Died, Process, RunFailed, own_python
 from importers.tensorflow.finish import finish, origin, prepare
 
 __all__ = ["QUIET", "options_of", "read"]
@@ -33,6 +33,7 @@ def read(
     engine: str = "tf2onnx",
     tag: str | None = None,
     signature: str | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Model:
     """Read a SavedModel, a frozen graph, a checkpoint, a TFLite model, or a live `tf.function`.
 
@@ -44,6 +45,7 @@ def read(
         engine: what converts; "tf2onnx".
         tag: the tags of the graph of a SavedModel that has several, such as "serve".
         signature: the signature of a SavedModel that has several.
+        progress: called with what is being done.
 
     Raises:
         UnsupportedOps: naming every operator that the engine cannot convert, or that would run code or open files.
@@ -56,14 +58,14 @@ def read(
         raise UsageError("a TensorFlow source is one path, or a live function")
     if isinstance(src, str | Path):
         options = options_of(inputs, outputs, tag, signature)
-        return _converted(_path(src), options, engine, options)
+        return _converted(_path(src), options, engine, options, progress)
     if tag is not None or signature is not None:
         raise UsageError("tag= and signature= are of SavedModels; this is a live object")
     from importers.tensorflow.live import write_frozen
 
     with tempfile.TemporaryDirectory(prefix="hub-") as folder:
         path, options = write_frozen(src, inputs, outputs, Path(folder))
-        return _converted(path, options, engine, {"inputs": inputs, "outputs": list(outputs or ())})
+        return _converted(path, options, engine, {"inputs": inputs, "outputs": list(outputs or ())}, progress)
 
 
 def _path(src: str | Path) -> Path:
@@ -102,18 +104,20 @@ def options_of(
     return {"shapes": shapes, "values": values, "outputs": list(outputs or ()), "tag": tag, "signature": signature}
 
 
-def _converted(path: Path, options: Mapping[str, Any], engine: str, opening: dict[str, Any]) -> Model:
-    process = started()
+def _converted(
+    path: Path, options: Mapping[str, Any], engine: str, opening: dict[str, Any], progress: Callable[[str], None]
+) -> Model:
+    process = started(progress)
     try:
         return converted(process, path, options, engine, opening)
     finally:
         process.close()
 
 
-def started() -> Process:
+def started(progress: Callable[[str], None] = lambda stage: None) -> Process:
     """A process that converts."""
     arguments, search = own_python("importers.tensorflow.child")
-    return Process(arguments, {**QUIET, **search})
+    return Process(arguments, {**QUIET, **search}, progress=progress, timeout=PATIENCE)
 
 
 def converted(

@@ -13,7 +13,7 @@ from typing import Any
 
 from hub.errors import HubError, InvalidModel, UsageError
 from hub.sidecar import refusal
-from hub.sidecar.protocol import serve
+from hub.sidecar.protocol import say, serve
 
 __all__ = ["handle"]
 
@@ -30,6 +30,7 @@ def handle(request: Any) -> Any:
 
 
 def _convert(request: Any) -> dict[str, Any]:
+    say("opening it in PyTorch")
     import torch
 
     from importers.torch import capture, scripted, translate
@@ -42,6 +43,7 @@ def _convert(request: Any) -> dict[str, Any]:
     source = live(Path(request["convert"]), request["module"], request["trust"], request["where"])
     said = request["inputs"]
     to = Path(request["to"])
+    say("torch.onnx converts it")
     if isinstance(source, torch.export.ExportedProgram):
         return translate.translate(source, to, said)
     if isinstance(source, torch.jit.ScriptModule):

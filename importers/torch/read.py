@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hub.errors import Refusal, UnsupportedOps, UsageError
 from hub.formats import resolve
 from hub.guard import believe, opened
 from hub.model import Model
-from hub.sidecar import Process, own_python
+from hub.sidecar import PATIENCE, Process, own_python
 from importers.torch import archive as archives
 from importers.torch.given import Given, given, normal
 from importers.torch.graph import free_outputs, name_inputs, name_outputs, name_recurrences, origin, scripted_origin
@@ -30,6 +30,7 @@ def read(
     trust: bool = False,
     engine: str = ENGINE,
     module: str | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Model:
     """Read a network of PyTorch's: a live `nn.Module`, `ExportedProgram` or `ScriptModule`; a `.pt2`, a TorchScript
     archive, a state_dict with `module`, or with `trust` a pickled module.
@@ -40,6 +41,7 @@ def read(
             a program, which knows its inputs, names of its free sizes.
         engine: torch.onnx is the only one.
         module: what makes the network for weights without one, "package.module:function".
+        progress: called with what is being done.
 
     Raises:
         UnsupportedOps: naming every operator that has no form in ONNX.
@@ -56,7 +58,7 @@ def read(
         path = resolve(src)
         found = archives.opened(path)
         refuse_unsaid(found, module, trust)
-        process = Process(arguments, {**environment, **ENVIRONMENT})
+        process = Process(arguments, {**environment, **ENVIRONMENT}, progress=progress, timeout=PATIENCE)
         try:
             request = {"convert": str(path.resolve()), "module": module, "trust": trust, "where": str(Path.cwd())}
             model, answer = _asked(process, {**request, "inputs": normal(inputs)})
@@ -67,8 +69,9 @@ def read(
         return result
     if module is not None:
         raise UsageError("module= is for weights in a file, not for a live object")
-    process = Process(arguments, {**environment, **ENVIRONMENT})
+    process = Process(arguments, {**environment, **ENVIRONMENT}, progress=progress, timeout=PATIENCE)
     try:
+        progress("torch.export captures the module")
         path, said, remarks, kind = _saved(src, inputs, process.folder)
         request = {"convert": str(path), "module": None, "trust": False, "where": None}
         wanted = normal(inputs) if said is None else None
