@@ -225,7 +225,7 @@ def _layer_values(graph: ir.Graph, layers: Layers) -> dict[str, ir.Value]:
         for value in node.outputs:
             if "hub.columns" in value.metadata_props:
                 continue  # its columns are in another order than the source's
-            others = {layers[user] for user, _ in value.uses()} - {layer}
+            others = {layers.get(user, "") for user, _ in value.uses()} - {layer}
             if value.is_graph_output() or others:
                 exits.setdefault(layer, []).append(value)
     values = {}
