@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import need, packaged
+from conftest import need, need_runtime, packaged
 
 import hub
 from hub.errors import UnsupportedOps
@@ -15,6 +15,7 @@ need("torch")
 
 pytestmark = pytest.mark.slow
 
+TARGETS = {"torch": "net.py", "caffe": "net.prototxt", "cntk": "net.dnn", "coreml": "net.mlpackage"}
 NETS = {"pnet": ("PNet", ("N", 3, "H", "W")), "rnet": ("RNet", ("N", 3, 24, 24)), "onet": ("ONet", ("N", 3, 48, 48))}
 
 
@@ -63,3 +64,30 @@ def test_silero(part: str, rate: int, size: int, tmp_path: Path) -> None:
         theirs = list(published.run({"input": x, "state": state, "sr": np.array(rate)}).values())
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_mtcnn_onwards(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for runtime in ("caffe", "cntk"):
+        need_runtime(runtime)
+    monkeypatch.chdir(Path(__file__).parent)
+    kind, shape = NETS[name]
+    inputs = {"x": tuple({"H": 41, "W": 60}.get(str(size), size) for size in shape)}
+    model = hub.load(packaged("facenet-pytorch", f"data/{name}.pt"), inputs=inputs, module=f"torch_mtcnn:{kind}")
+    for target, file in TARGETS.items():
+        done = hub.convert(model.ir, tmp_path / file, to=target, inputs=inputs)
+        assert done.report is not None
+        assert done.report.ok, f"{target}\n{done.report}"
+        assert not done.report.not_compared
+
+
+def test_silero_goes_no_further_and_why(tmp_path: Path) -> None:
+    """It asks at run time how many axes its state has, which is an If of results of other ranks."""
+    import torch
+
+    network = torch.jit.load(str(packaged("silero-vad", "silero_vad.jit")))._model
+    model = hub.load(network, inputs={"x": (1, 576), "state": (2, 1, 128)})
+    for target, name in TARGETS.items():
+        with pytest.raises(UnsupportedOps, match=r"If x\d"):
+            hub.save(model, tmp_path / name, to=target)
+    assert not list(tmp_path.iterdir())
