@@ -12,8 +12,9 @@ from tests.apple.table import unexplained
 
 need("coremltools", "torch")
 
-LEAST = {"mil": 180, "torch": 200}
-"""Predictions of 300 cases; the others test errors, or the graph before it is a file, or are skipped by Apple."""
+LEAST = {"mil": 228, "torch": 268}
+"""Predictions of 300 cases: 231 and 272, of which a few may be missing, as the cases draw their numbers anew. The
+others test errors, or the graph before it is a file, or are skipped by Apple."""
 
 
 @pytest.mark.slow
