@@ -50,24 +50,24 @@ def divergences(rows: Sequence[Row], graph: Mapping[str, Sequence[str]] | None) 
     if graph is None:
         first = next((row for row in layers.values() if row.verdict == "mismatch"), None)
         return [] if first is None else [Divergence(first.name, first.op, first.between, in_order=True)]
-    found: list[Divergence] = []
-    behind: set[str] = set()
-    for name, row in layers.items():
-        if row.verdict != "mismatch" or name in behind:
-            continue
-        nearest, unknown = feeding(name, graph, layers)
-        if not any(layers[other].verdict == "mismatch" for other in nearest):
-            found.append(Divergence(name, row.op, row.between, tuple(nearest), tuple(unknown)))
-            behind |= _behind(name, graph)
-    return [item for item in found if not any(item.layer in _behind(other.layer, graph) for other in found)]
-
-
-def _behind(name: str, graph: Mapping[str, Sequence[str]]) -> set[str]:
-    """The layers that a layer feeds, through whatever is between."""
     users: dict[str, list[str]] = {}
     for user, others in graph.items():
         for other in others:
             users.setdefault(other, []).append(user)
+    behind: dict[str, set[str]] = {}
+    found: list[Divergence] = []
+    for name, row in layers.items():
+        if row.verdict != "mismatch" or any(name in others for others in behind.values()):
+            continue
+        nearest, unknown = feeding(name, graph, layers)
+        if not any(layers[other].verdict == "mismatch" for other in nearest):
+            found.append(Divergence(name, row.op, row.between, tuple(nearest), tuple(unknown)))
+            behind[name] = _behind(name, users)
+    return [item for item in found if not any(item.layer in others for others in behind.values())]
+
+
+def _behind(name: str, users: Mapping[str, Sequence[str]]) -> set[str]:
+    """The layers that a layer feeds, through whatever is between."""
     found: set[str] = set()
     waiting = [name]
     while waiting:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hub.errors import HubError
@@ -64,6 +65,11 @@ class Probe:
     asked: set[str] = field(default_factory=set)
     outputs: Report | None = None
     runs: int = 0
+
+    @cached_property
+    def common(self) -> dict[str, str]:
+        """The layers that both know: the names in the second by those in the first."""
+        return dict(common_layers(*self.sides))
 
     def row(self, layer: str) -> Row | None:
         """The comparison of one layer; None if one of the two does not give it."""
@@ -132,9 +138,8 @@ def search(probe: Probe) -> Location:
     ends = probe.ends()
     if not ends.mismatches:  # an error may fade on its way: there is nothing to bisect
         return _all(probe)
-    common = common_layers(*probe.sides)
-    flow = flow_of(*probe.sides, common)
-    order = in_order([name for name, _ in common], flow)
+    flow = flow_of(*probe.sides, list(probe.common.items()))
+    order = in_order(list(probe.common), flow)
     found = _bisected(probe, order)
     if found is None:
         return Location(None, ends, probe.runs)
@@ -150,9 +155,8 @@ def search(probe: Probe) -> Location:
 
 def at_once(probe: Probe, memory: int = MEMORY) -> Location:
     """The same by one run of both with all layers, where their values are known to fit into `memory` bytes."""
-    common = common_layers(*probe.sides)
     feeds = probe.feeds()
-    sizes = [probe.sides[0].runner.bytes_of(name, feeds) for name, _ in common]
+    sizes = [probe.sides[0].runner.bytes_of(name, feeds) for name in probe.common]
     known = [size for size in sizes if size is not None]
     if not known or len(known) < len(sizes) or 2 * sum(known) > memory:
         return search(probe)
@@ -229,13 +233,9 @@ def _agreeing(probe: Probe, layer: str, flow: Mapping[str, Sequence[str]]) -> tu
     """The nearest layers that feed one and can be compared, which are asked for; and those between."""
     while True:
         nearest, unknown = feeding(layer, flow, probe.rows)
-        asked = [name for name in unknown if name not in probe.asked and _common(probe, name)]
+        asked = [name for name in unknown if name not in probe.asked and name in probe.common]
         if not asked or not any(probe.row(name) is not None for name in asked):
             return nearest, unknown
-
-
-def _common(probe: Probe, name: str) -> bool:
-    return any(name == ours for ours, _ in common_layers(*probe.sides))
 
 
 def _plain(flow: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:

@@ -93,7 +93,7 @@ def _reduced(probe: Probe, location: Location, a: hub.Model | None, b: hub.Model
         if len(theirs) == len(whole):
             same = _as_part(b, theirs, begins, part)
             if same is not None and (row := judge(same, run(same.model, same.feeds))) is not None:
-                return _single(a, b, part, same, judge) or Judged(same, row, "run")
+                return _single(part, same, judge) or Judged(same, row, "run")
     row = _again(part, source, judge)
     if row is not None:
         return Judged(part, row, "convert")
@@ -159,7 +159,7 @@ def _judge(probe: Probe) -> Judge:
     return judge
 
 
-def _single(a: hub.Model, b: hub.Model, ours: Part, theirs: Part, judge: Judge) -> Judged | None:
+def _single(ours: Part, theirs: Part, judge: Judge) -> Judged | None:
     """The first node that differs though what enters it agrees, if the two parts are made of the same nodes."""
     first, second = list(ours.model.graph), list(theirs.model.graph)
     if [node.op_type for node in first] != [node.op_type for node in second]:
