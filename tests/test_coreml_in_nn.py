@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import need
 from coreml_networks import INT32, add, model, save, weights
 
 import hub
@@ -59,7 +60,9 @@ def classifier(folder: Path) -> tuple[Path, Any, Any]:
 
 
 def test_a_classifier_of_images(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    need("torch")
+    import torch
+
     path, kernel, matrix = classifier(tmp_path)
     net = hub.load(path)
     assert [str(info) for info in net.inputs] == ["image: float32[N, 3, 5, 7] NCHW"]

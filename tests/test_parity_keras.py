@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import need
 from parity_models import Weights, keras_model, onnx_model, weights
 
 from parity.check import check
 from parity.report import Report
 
-keras = pytest.importorskip("keras")
-pytest.importorskip("tensorflow")
+need("keras", "tensorflow")
+
+import keras  # noqa: E402
+
 pytestmark = pytest.mark.slow
 
 

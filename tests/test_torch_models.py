@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import need
 from torch_nets import module
 
 import hub
 
-pytest.importorskip("keras", reason="Keras is not installed: pip install 'onnx-hub[tensorflow]'")
+need("keras", "tensorflow")
 
 LINES = {"ResNet50": 250, "MobileNetV2": 200, "DenseNet121": 200, "EfficientNetB0": 250, "InceptionV3": 250}
 
