@@ -10,7 +10,6 @@ Exit codes: 0 ok, 1 mismatch, 2 usage, 3 unsupported, 4 missing dependency, 5 in
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import typer
 import hub
 from hub import terminal
 from hub.errors import HubError, ParityError, UnsupportedOps, UsageError
+from hub.words import images_of, inputs_of, options_of, source_of, tolerances_of
 
 if TYPE_CHECKING:
     from parity.report import Report
@@ -114,15 +114,15 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Convert SRC to DST and compare the two on the same numbers."""
-    options = _options(option or []) | ({} if opset is None else {"opset": opset})
+    options = options_of(option or []) | ({} if opset is None else {"opset": opset})
     _forms(report or [])
     with terminal.progress(quiet=as_json) as progress, _reporting(report or []):
         result = hub.convert(
-            _source(src),
+            source_of(src),
             dst,
             to=to,
             source=source,
-            inputs=_inputs(input_ or []),
+            inputs=inputs_of(input_ or []),
             outputs=output or None,
             check=check,
             trust=trust,
@@ -188,13 +188,13 @@ def check(
     if b is None and golden is None and against is None:
         raise UsageError("give a second model, --save FILE.npz, or --against FILE.npz")
     options: dict[str, Any] = {} if memory is None else {"memory": memory * 10**6}
-    first, second = (str(against), _source(a)) if against is not None else (_source(a), _source(b or a))
+    first, second = (str(against), source_of(a)) if against is not None else (source_of(a), source_of(b or a))
     with terminal.progress(quiet=as_json) as progress:
         progress("running both models")
         report = hub.check(
             *(first, second),
-            inputs=_images(inputs, pixels),
-            rtol=_tolerances(rtol or []),
+            inputs=images_of(inputs, pixels),
+            rtol=tolerances_of(rtol or []),
             atol=atol,
             layers=layers,
             seed=seed,
@@ -264,7 +264,7 @@ def locate(
     _forms(report or [])
     with terminal.progress(quiet=as_json) as progress:
         progress("bisecting")
-        found = hub.locate(_source(a), _source(b), inputs=inputs, rtol=rtol, atol=atol, seed=seed)
+        found = hub.locate(source_of(a), source_of(b), inputs=inputs, rtol=rtol, atol=atol, seed=seed)
     _save(found.report, report or [])
     if as_json:
         terminal.show_json({**found.report.to_dict(), "runs": found.runs, "exit_code": _exit_code(found.report)})
@@ -297,7 +297,7 @@ def reduce(
     with terminal.progress(quiet=as_json) as progress:
         progress("looking for the smallest part")
         found = hub.reduce(
-            *(_source(a), None if b is None else _source(b), out),
+            *(source_of(a), None if b is None else source_of(b), out),
             command=command,
             inputs=inputs,
             rtol=rtol,
@@ -322,7 +322,7 @@ def inspect(
     """Show what is in a model and, with --for, what a target would refuse of it. Nothing is written."""
     with terminal.progress(quiet=as_json) as progress:
         progress("reading")
-        result = hub.inspect(_source(src), to=target, source=source)
+        result = hub.inspect(source_of(src), to=target, source=source)
     if as_json:
         terminal.show_json(result.to_dict())
     else:
@@ -402,98 +402,6 @@ def demo(
         result = run(folder)
     terminal.show_text(str(result))
     raise typer.Exit(_exit_code(result.report) or (1 if result.code_report.mismatches else 0))
-
-
-def _source(text: str) -> Any:
-    """A path, or the pair of paths that `structure,weights` is, unless a file has that very name."""
-    parts = text.split(",")
-    if len(parts) == 2 and all(parts) and not Path(text).exists():
-        return (Path(parts[0]), Path(parts[1]))
-    return Path(text)
-
-
-DTYPES = frozenset("float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split())
-
-
-def _inputs(texts: Sequence[str]) -> dict[str, Any] | None:
-    """`name:1x?xNx3` to {name: [1, None, "N", 3]}, `name:int64:1x12` to {name: ("int64", [1, 12])}, `name=False` to
-    {name: False}. The name may hold colons; `name:scalar` has no axes."""
-    inputs: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        given: Any = _value(value)
-        if not equals:
-            name, colon, dims = text.rpartition(":")
-            parts = [] if dims == "scalar" else dims.split("x")
-            if not colon or not all(re.fullmatch(r"\d{1,9}|\?|[A-Za-z_]\w*", part) for part in parts):
-                raise UsageError(
-                    f"--input {text}: write it as NAME:1x224x224x3, with ? or a word for a free size; as "
-                    f"NAME:int64:1x12 with a type; or as NAME=VALUE"
-                )
-            given = [int(part) if part.isdigit() else None if part == "?" else part for part in parts]
-            outer, colon, dtype = name.rpartition(":")
-            if colon and dtype in DTYPES:
-                name, given = outer, (dtype, given)
-        if not name:
-            raise UsageError(f"--input {text}: write the name of the input first, as NAME:1x224x224x3")
-        if name in inputs:
-            raise UsageError(f"--input {name} is given twice")
-        inputs[name] = given
-    return inputs or None
-
-
-def _options(texts: Sequence[str]) -> dict[str, Any]:
-    """`name=value` to keyword arguments: true and false, numbers, lists of them with commas, else text."""
-    options: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"--option {text}: write it as NAME=VALUE")
-        if name in options:
-            raise UsageError(f"--option {name} is given twice")
-        parts = [_value(part.strip()) for part in value.split(",")]
-        options[name] = parts if len(parts) > 1 and all(isinstance(p, int | float) for p in parts) else _value(value)
-    return options
-
-
-def _value(text: str) -> Any:
-    """A truth value, a number, or the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _tolerances(words: Sequence[str]) -> float | dict[str, float] | None:
-    """One number for all outputs, or numbers by name."""
-    found: dict[str, float] = {}
-    for word in words:
-        name, _, number = word.rpartition("=")
-        try:
-            found[name] = float(number)
-        except ValueError:
-            raise UsageError(f"--rtol {word}: a number, or OUTPUT=NUMBER") from None
-        if not found[name] >= 0:
-            raise UsageError(f"--rtol {word}: it is not negative")
-    if "" in found and len(found) > 1:
-        raise UsageError("--rtol: one number for all outputs, or one for each that is named")
-    return found.get("", found or None)
-
-
-def _images(inputs: Path | None, pixels: str | None) -> Any:
-    """A folder of images with what is to be done to their pixels, else the inputs as they are."""
-    if pixels is None:
-        return inputs
-    from parity.images import Images
-
-    if inputs is None or not inputs.is_dir():
-        raise UsageError("--pixels is for --inputs FOLDER, of images")
-    return Images.parsed(inputs, pixels)
 
 
 def _forms(paths: Sequence[Path]) -> None:

@@ -259,12 +259,12 @@ def test_a_wrong_conversion_shows_the_report_and_ends_with_1(
 
 
 def test_a_pair_and_shapes() -> None:
-    from hub.cli import _inputs, _source
+    from hub.words import inputs_of, source_of
 
-    assert _source("a.json,w.h5") == (Path("a.json"), Path("w.h5"))
-    assert _source("a.json") == Path("a.json")
-    assert _inputs(["in:0:1x?xNx3", "b:7"]) == {"in:0": [1, None, "N", 3], "b": [7]}
-    assert _inputs(["ids:int64:1xL", "sr=16000", "is_training=False"]) == {
+    assert source_of("a.json,w.h5") == (Path("a.json"), Path("w.h5"))
+    assert source_of("a.json") == Path("a.json")
+    assert inputs_of(["in:0:1x?xNx3", "b:7"]) == {"in:0": [1, None, "N", 3], "b": [7]}
+    assert inputs_of(["ids:int64:1xL", "sr=16000", "is_training=False"]) == {
         "ids": ("int64", [1, "L"]),
         "sr": 16000,
         "is_training": False,
