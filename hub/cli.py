@@ -187,7 +187,6 @@ def check(
         raise UsageError("--against is in place of a second model, and writes nothing")
     if b is None and golden is None and against is None:
         raise UsageError("give a second model, --save FILE.npz, or --against FILE.npz")
-    options: dict[str, Any] = {} if memory is None else {"memory": memory * 10**6}
     first, second = (str(against), source_of(a)) if against is not None else (source_of(a), source_of(b or a))
     with terminal.progress(quiet=as_json) as progress:
         progress("running both models")
@@ -200,7 +199,7 @@ def check(
             seed=seed,
             golden=golden,
             draws=draws,
-            **options,
+            memory=None if memory is None else memory * 10**6,
         )
     _save(report, report_to or [])
     code = _exit_code(report)

@@ -240,14 +240,23 @@ def check(
     layers: bool = False,
     seed: int = 0,
     golden: str | Path | None = None,
-    memory: int = 1 << 30,
+    memory: int | None = None,
     draws: int = 1,
 ) -> Report:
     """Compare two models, each in its own runtime, on the same inputs; see `parity.check.check`."""
     from parity.check import check as compare
 
-    held: dict[str, Any] = {"golden": golden, "memory": memory, "draws": draws}
-    return compare(a, b, inputs=inputs, rtol=rtol, atol=atol, layers=layers, seed=seed, **held)
+    return compare(
+        *(a, b),
+        inputs=inputs,
+        rtol=rtol,
+        atol=atol,
+        layers=layers,
+        seed=seed,
+        golden=golden,
+        memory=memory,
+        draws=draws,
+    )
 
 
 def locate(

@@ -30,7 +30,7 @@ def check(
     layers: bool = False,
     seed: int = 0,
     golden: str | os.PathLike[str] | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
     draws: int = 1,
 ) -> Report:
     """Compare `b` with `a`, the reference, each in its own runtime.
@@ -57,7 +57,7 @@ def check(
         if sides[0] is not None and sides[1] is not None:
             sides[1].judged = True
             agree_on_form(sides[0], sides[1])
-            comparison = Comparison(report, inputs, rtol, atol, layers, seed, draws=draws, memory=memory)
+            comparison = Comparison(report, inputs, rtol, atol, layers, seed, draws=draws, memory=memory or MEMORY)
             comparison.run([sides[0], sides[1]], [(0, 1)])
             if golden is not None:
                 comparison.record(sides[0], golden)
