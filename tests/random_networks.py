@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from keras_cases import outputs_of, randomise
+from keras_nets import outputs_of, randomise
 
 import hub
 from parity.runners import find

@@ -11,7 +11,7 @@ from conftest import need, need_runtime
 need("keras", "tensorflow")
 need_runtime("caffe")
 
-from keras_cases import randomise  # noqa: E402
+from keras_nets import application, randomise  # noqa: E402
 
 import hub  # noqa: E402
 from hub.schemas import messages  # noqa: E402
@@ -29,9 +29,7 @@ GONE = ("pad", "padding", "drop", "dropout", "flatten", "reshape")
 def test_an_application_layer_by_layer(name: str, tmp_path: Path) -> None:
     import keras
 
-    keras.utils.set_random_seed(3)
-    network = getattr(keras.applications, name)(weights=None, input_shape=(96, 128, 3), classes=50)
-    randomise(network)
+    network = application(name)
     network.save(tmp_path / "net.keras")
     model = hub.load(tmp_path / "net.keras")
     prototxt, _ = hub.save(model, tmp_path / "net.prototxt")

@@ -245,7 +245,7 @@ def test_a_second_witness(name: str, tmp_path: Path) -> None:
     """OpenCV reads the same files with a reader of its own."""
     need("keras", "tensorflow", "cv2")
     import keras
-    from keras_cases import randomise
+    from keras_nets import randomise
 
     from parity.runners import opencv
 
@@ -267,7 +267,8 @@ def test_a_nested_model_a_sum_of_three_and_selu(tmp_path: Path) -> None:
     tests/keras_cases.py, each of which goes through Caffe in tests/test_routes.py."""
     need("keras", "tensorflow")
     import keras
-    from keras_cases import CASES, outputs_of, randomise
+    from keras_cases import CASES
+    from keras_nets import outputs_of, randomise
 
     layers = keras.layers
     inner_x = keras.Input((5, 5, 4))

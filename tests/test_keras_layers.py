@@ -11,7 +11,8 @@ from conftest import need
 need("keras", "tensorflow")
 
 import numpy as np  # noqa: E402
-from keras_cases import CASES, Case, agree, built, feeds, outputs_of  # noqa: E402
+from keras_cases import CASES, Case, built  # noqa: E402
+from keras_nets import agree, feeds, outputs_of  # noqa: E402
 
 import hub  # noqa: E402
 from importers.keras.layers import LAYERS  # noqa: E402

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from keras_cases import agree
+from keras_nets import agree
 
 import hub
 

@@ -14,7 +14,7 @@ need("keras", "tensorflow", "coremltools")
 
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
-from keras_cases import agree, outputs_of, randomise  # noqa: E402
+from keras_nets import agree, outputs_of, randomise  # noqa: E402
 
 import hub  # noqa: E402
 from parity.runners import find  # noqa: E402

@@ -13,7 +13,7 @@ from conftest import need
 
 need("keras", "tensorflow")
 
-from keras_cases import calibrate, randomise  # noqa: E402
+from keras_nets import application, calibrate, randomise  # noqa: E402
 
 import hub  # noqa: E402
 from hub.canonical import LAYER  # noqa: E402
@@ -125,12 +125,11 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], hub.Mod
         if name not in made:
             import keras
 
-            keras.utils.set_random_seed(1)
             if name == "recurrent":
-                built = recurrent()
+                keras.utils.set_random_seed(1)
+                built = calibrate(randomise(recurrent()))
             else:
-                built = getattr(keras.applications, name)(weights=None, input_shape=(75, 107, 3), classes=30)
-            calibrate(randomise(built))
+                built = application(name, (75, 107), classes=30)
             path = tmp_path_factory.mktemp(name) / "net.keras"
             built.save(path)
             made[name] = hub.load(path)

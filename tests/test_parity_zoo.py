@@ -13,7 +13,7 @@ from conftest import need
 
 need("keras", "tensorflow", "torch")
 
-from keras_cases import calibrate, randomise  # noqa: E402
+from keras_nets import application  # noqa: E402
 
 import hub  # noqa: E402
 
@@ -25,11 +25,7 @@ NETWORKS = ("MobileNet", "MobileNetV2", "EfficientNetB0", "DenseNet121", "ResNet
 
 @pytest.mark.parametrize("name", NETWORKS if DRAWS > 4 else NETWORKS[:3])
 def test_a_right_conversion_is_not_failed(name: str, tmp_path: Path) -> None:
-    import keras
-
-    keras.utils.set_random_seed(7)
-    network = getattr(keras.applications, name)(weights=None, input_shape=(64, 96, 3), classes=40)
-    calibrate(randomise(network))
+    network = application(name, (64, 96), classes=40, seed=7)
     network.save(tmp_path / "net.keras")
     for target in ("net.onnx", "net.py"):
         hub.convert(tmp_path / "net.keras", tmp_path / target, check=False)

@@ -17,7 +17,8 @@ for runtime in ("caffe", "cntk", "cntk-python"):
     need_runtime(runtime)
 
 import numpy as np  # noqa: E402
-from keras_cases import CASES, Case, agree, built, feeds, outputs_of  # noqa: E402
+from keras_cases import CASES, Case, built  # noqa: E402
+from keras_nets import agree, feeds, outputs_of  # noqa: E402
 
 import hub  # noqa: E402
 from parity.runners import find  # noqa: E402

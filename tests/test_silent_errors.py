@@ -13,7 +13,7 @@ need("keras", "tensorflow")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import layers as L  # noqa: E402
-from keras_cases import agree, feeds, outputs_of, randomise  # noqa: E402
+from keras_nets import agree, feeds, outputs_of, randomise  # noqa: E402
 
 import hub  # noqa: E402
 from hub.errors import Refusal  # noqa: E402
