@@ -13,10 +13,11 @@ from parity.divergence import divergences
 from parity.golden import Recorded, save_golden
 from parity.inputs import described, drawn, given, several
 from parity.layers import common_layers, flow_of, layer_tap, wholes
+from parity.layouts import arranged
 from parity.ranks import Ranks
 from parity.report import NotCompared, Report, joined
 from parity.runners import BEFORE, Array, LoadFailed, RunFailed
-from parity.sides import Side, arranged, failed, feeds_for, matching, merged
+from parity.sides import Side, failed, feeds_for, matching, merged
 
 __all__ = ["MEMORY", "Comparison"]
 
@@ -169,7 +170,8 @@ class Comparison:
         for name, other in pairs:
             key, other_key = f"before:{name}", f"before:{other}"
             if key in ours and other_key in theirs:
-                a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                pair = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                a, b = pair or (ours[key], theirs[other_key])
                 row = compare_arrays(name, a, b, rtol=allowed[name], atol=self.atol)
                 row.between, row.kind, row.op = between, "before activation", ops.get(key) or ops.get(other_key, "")
                 self.report.rows.append(row)
@@ -211,11 +213,15 @@ class Comparison:
     ) -> None:
         """Rows for the layers that both know, and an entry for those that could not be compared."""
         between = f"{candidate.label} against {reference.label}"
-        absent = []
+        absent, reordered = [], []
         for name, other in common:
             key, other_key = layer_tap(name, reference, candidate), layer_tap(other, candidate, reference)
             if key in ours and other_key in theirs:
-                a, b = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                pair = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
+                if pair is None:
+                    reordered.append(name)
+                    continue
+                a, b = pair
                 if [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]:
                     b = b.reshape(a.shape)  # axes of size 1 are no difference between layers
                 row = compare_arrays(name, a, b, rtol=self._rtol(reference, candidate), atol=self.atol)
@@ -226,9 +232,10 @@ class Comparison:
                 self.report.rows.append(row)
             else:
                 absent.append(name)
-        if absent:
-            what = f"{between}, {len(absent)} layer{'s' if len(absent) > 1 else ''}"
-            self.report.skipped.append(NotCompared(what, f"no single output: {joined(absent)}", "not tapped"))
+        for names, why in ((absent, "no single output"), (reordered, "elements in another order than the source's")):
+            if names:
+                what = f"{between}, {len(names)} layer{'s' if len(names) > 1 else ''}"
+                self.report.skipped.append(NotCompared(what, f"{why}: {joined(names)}", "not tapped"))
 
     def _conclude(self, reference: Side, candidate: Side, common: Sequence[tuple[str, str]]) -> None:
         """Where the two first differ, and the layers that only one of them has."""

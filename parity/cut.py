@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ FAILURES: tuple[type[Exception], ...] = (HubError, *DAMAGE)
 
 @dataclass
 class Part:
-    """A part of a model: a model of its own, what enters it, and what should leave it."""
+    """A part of a model: a model of its own, what enters it, and what should leave it; and what left it elsewhere,
+    if the part can be run nowhere else."""
 
     model: ir.Model
     feeds: dict[str, Array]
     expected: dict[str, Array]
+    second: dict[str, Array] = field(default_factory=dict)
 
     @property
     def nodes(self) -> int:
@@ -36,10 +38,11 @@ class Part:
         return int(self.model.graph.num_nodes())
 
     def save(self, folder: Path) -> Path:
-        """Write it as an ONNX test case: `model.onnx` and `test_data_set_0`; gives the path of the model."""
+        """Write it as an ONNX test case: `model.onnx` and `test_data_set_0`, with `second_0.pb` where there is that;
+        gives the path of the model."""
         data = folder / "test_data_set_0"
         data.mkdir(parents=True, exist_ok=True)
-        for kind, arrays in (("input", self.feeds), ("output", self.expected)):
+        for kind, arrays in (("input", self.feeds), ("output", self.expected), ("second", self.second)):
             for i, (name, array) in enumerate(arrays.items()):
                 tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
                 (data / f"{kind}_{i}.pb").write_bytes(tensor.SerializeToString())

@@ -48,7 +48,9 @@ class Location:
     def _without(self) -> str:
         if not self.report.mismatches:
             return "no difference was found" if self.report.ok else "nothing could be compared"
-        return "the two differ behind the last layer that both know"
+        if any(row.kind == "layer" and row.verdict != "not compared" for row in self.report.rows):
+            return "the two differ behind the last layer that both know"
+        return "the two differ; no layer could be compared"
 
 
 @dataclass
@@ -112,8 +114,9 @@ def locate(
     """Find the first layer, by the graph, in which `b` differs from `a`; arguments are those of `check`.
 
     The layers that both know are bisected in the order of execution, a run of both for each. What is found is then
-    confirmed: if something that feeds it differs as well, the search goes on there. Where the outputs agree, or it is
-    not clear that the error is made there, all layers are compared, as many at a time as fit into memory.
+    confirmed: if something that feeds it differs as well, the search goes on there. Where the outputs agree, or no
+    layer is found, or it is not clear that the error is made there, all layers are compared, as many at a time as fit
+    into memory.
 
     Raises:
         HubError: one of the two cannot be opened.
@@ -142,7 +145,7 @@ def search(probe: Probe) -> Location:
     order = in_order(list(probe.common), flow)
     found = _bisected(probe, order)
     if found is None:
-        return Location(None, ends, probe.runs)
+        return _all(probe)
     divergence = _confirmed(probe, found, flow)
     if not _clear(probe, divergence):
         return _all(probe)
@@ -204,12 +207,17 @@ def in_order(names: Sequence[str], flow: Mapping[str, Sequence[str]] | None) -> 
 
 
 def _bisected(probe: Probe, order: Sequence[str]) -> str | None:
-    """The layer behind which everything that was asked differs, if the outputs do; None if no layer differs."""
+    """The layer behind which everything that was asked differs, if the outputs do; None if no layer differs, or so
+    many cannot be compared that one run with all of them costs less."""
     low, high = -1, len(order)
+    most = probe.runs + 4 * len(order).bit_length()
     while high - low > 1:
         middle = (low + high) // 2
         tries = sorted(range(low + 1, high), key=lambda i: abs(i - middle))
-        known = next(((i, state) for i in tries if (state := probe.fails(order[i])) is not None), None)
+        states = ((i, probe.fails(order[i])) for i in tries if probe.runs < most)
+        known = next(((i, state) for i, state in states if state is not None), None)
+        if known is None and probe.runs >= most:
+            return None
         if known is None:
             break
         low, high = (low, known[0]) if known[1] else (known[0], high)

@@ -17,12 +17,16 @@ from hub.errors import HubError, UsageError
 from parity.command import Command
 from parity.compare import Row, compare_arrays
 from parity.cut import Part, computed, cut, entering, run
+from parity.divergence import Divergence
 from parity.inputs import generate, given
+from parity.layers import layer_tap
+from parity.layouts import as_computed
 from parity.locate import Location, Probe, at_once, opened
+from parity.report import Report
 from parity.repro import Repro, written
 from parity.runners import Array, LoadFailed, RunFailed, find
 from parity.runners import onnxruntime as reference
-from parity.sides import format_of
+from parity.sides import Side, feeds_for, format_of, matching
 
 __all__ = ["Repro", "reduce", "reduce_by"]
 
@@ -50,11 +54,12 @@ def reduce(
 
     `model.onnx` is that part of `b`, as hub reads it, with what enters it in `a` and what leaves it there as
     `test_data_set_0`: a test case of ONNX. Where what hub reads of `b` agrees, and only `b` in its own runtime
-    differs, `model.onnx` is the part of `a`, which shows the difference when it is converted to `b`'s format again.
+    differs, `model.onnx` is the part of `a`, which shows the difference when it is converted to `b`'s format again;
+    and where it does not, what `b` gives for that layer is in `test_data_set_0` too, as `second_0.pb`.
 
     Raises:
         UsageError: the two agree, or `out` is there already.
-        HubError: the difference does not show in a part: neither in what hub reads of `b`, nor converted again.
+        HubError: the difference does not show in a part.
     """
     folder = _fresh(out)
     with ExitStack() as stack:
@@ -91,16 +96,19 @@ def _reduced(probe: Probe, location: Location, a: hub.Model | None, b: hub.Model
     if b is not None:
         theirs, begins = _ends(b, location)
         if len(theirs) == len(whole):
-            same = _as_part(b, theirs, begins, part)
+            ours = _of_one(part) if any(_is_one(value) for value in entering(theirs, begins)) else part
+            same = _as_part(b, theirs, begins, ours)
             if same is not None and (row := judge(same, run(same.model, same.feeds))) is not None:
-                return _single(part, same, judge) or Judged(same, row, "run")
+                return _single(ours, same, judge) or Judged(same, row, "run")
     row = _again(part, source, judge)
     if row is not None:
         return Judged(part, row, "convert")
+    if location.divergence is not None and (recorded := _recorded(probe, a, location.divergence, judge)) is not None:
+        return recorded
     where = location.divergence.layer if location.divergence else "the outputs"
     raise HubError(
         f"the difference at {where} does not show in a part: what hub reads of the second model agrees there, "
-        f"and converted again it agrees as well"
+        f"converted again it agrees as well, and its own runtime does not give what leaves it"
     )
 
 
@@ -140,6 +148,17 @@ def _as_part(b: hub.Model, outputs: Sequence[ir.Value], stops: set[ir.Value], pa
             return None
     left = [value.name or "" for value in model.graph.outputs]
     return Part(model, own, dict(zip(left, part.expected.values(), strict=True)))
+
+
+def _is_one(value: ir.Value) -> bool:
+    """Whether the batch of an input is one, as files of frameworks have it that change it when they run."""
+    return value.shape is not None and len(value.shape) > 0 and value.shape[0] == 1
+
+
+def _of_one(part: Part) -> Part:
+    """The same for the first sample."""
+    feeds = {name: array[:1] for name, array in part.feeds.items()}
+    return Part(part.model, feeds, run(part.model, feeds))
 
 
 Judge = Callable[[Part, Mapping[str, Array]], Row | None]
@@ -201,6 +220,29 @@ def _again(part: Part, source: Any, judge: Judge) -> Row | None:
         except (HubError, LoadFailed, RunFailed):
             return None
     return judge(part, outputs)
+
+
+def _recorded(probe: Probe, a: hub.Model, found: Divergence, judge: Judge) -> Judged | None:
+    """The part of the first model, and what the second one, as a whole and in its own runtime, gives there."""
+    runner, second = reference.open(a), probe.sides[1]
+    first = Side("", runner)
+    feeds = feeds_for(first, matching(probe.sides[0], first, Report()), probe.feeds())
+    tap, other = layer_tap(found.layer, first, second), layer_tap(probe.common[found.layer], second, first)
+    value = runner.value(tap)
+    given = feeds_for(second, matching(probe.sides[0], second, Report()), probe.feeds())
+    array = second.runner.run(given, [other]).get(other)
+    if value is None or array is None:
+        return None
+    begins = [runner.value(layer_tap(name, first, second)) for name in found.inputs]
+    stops = {begin for begin in begins if begin is not None}
+    part = Part(cut(a.ir, [value], stops), *_values(a, feeds, [value], stops))
+    ((name, expected),) = part.expected.items()
+    theirs = as_computed(first, tap, second, other, array)
+    if theirs.size == expected.size:
+        theirs = theirs.reshape(expected.shape)  # axes of size 1 are no difference between layers
+    part.second = {name: theirs}
+    row = judge(part, part.second)
+    return None if row is None else Judged(part, row, "recorded")
 
 
 def reduce_by(

@@ -15,7 +15,7 @@ from parity.compare import Row
 from parity.cut import Part, standard
 from parity.locate import Location
 from parity.rendering.markdown import plain
-from parity.sides import format_of
+from parity.sides import format_of, labels
 
 __all__ = ["Repro", "written"]
 
@@ -46,7 +46,7 @@ def _nodes(count: int) -> str:
 
 
 def written(folder: Path, part: Part, location: Location | None, row: Row, how: str, sources: Sequence[Any]) -> Repro:
-    """Write the folder. `how` the difference shows: "run", "convert", or a command of the user's."""
+    """Write the folder. `how` the difference shows: "run", "convert", "recorded", or a command of the user's."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part.save(folder)
@@ -86,6 +86,11 @@ for (name, array), other in zip(expected.items(), session.run(list(expected), fe
 _CONVERT = """conversion = hub.convert(HERE / "model.onnx", HERE / "converted{suffix}", to={to!r}, check=False)
 print(hub.check(HERE / "model.onnx", conversion.paths[0], inputs=feeds))"""
 
+_RECORDED = """session, second = onnxruntime.InferenceSession(str(HERE / "model.onnx")), tensors("second")
+for name, array in zip(second, session.run(list(second), feeds)):
+    apart, spread = np.abs(array.astype(float) - second[name]).max(), np.ptp(array.astype(float))
+    print(f"{{name}}: {label} gives numbers that are {{apart:.2e}} apart, of a spread of {{spread:.2e}}")"""
+
 _COMMAND = """import subprocess
 
 words = [word.replace("{{model}}", str(HERE / "model.onnx")).replace("{{folder}}", str(HERE)) for word in {words!r}]
@@ -98,6 +103,9 @@ def _script(how: str, sources: Sequence[Any]) -> str:
     if how == "convert":
         known = format_of(sources[1])
         return _SCRIPT.format(imports="\nimport hub\n", body=_CONVERT.format(suffix=known.writes[0], to=known.name))
+    if how == "recorded":
+        label = labels(*sources)[1].translate(str.maketrans('{}"\\', "____"))
+        return _SCRIPT.format(imports="import onnxruntime\n", body=_RECORDED.format(label=label))
     import shlex
 
     return _SCRIPT.format(imports="", body=_COMMAND.format(words=shlex.split(how)))
@@ -124,6 +132,12 @@ def _issue(result: Repro, part: Part, how: str, sources: Sequence[Any]) -> str:
         ]
     elif how == "convert":
         lines += ["`model.onnx` is right in ONNX Runtime, and differs once it is converted.", ""]
+    elif how == "recorded":
+        lines += [
+            f"`model.onnx` is right. `test_data_set_0/second_0.pb` is what {names[1]}, as a whole and in its own "
+            "runtime, gives there; what enters that layer agrees.",
+            "",
+        ]
     lines += [f"{plain(result.standard)}.", ""]
     lines += [f"Operators: {operators}. Inputs: {', '.join(shapes) or 'none'}.", ""]
     lines += ["## Found in", "", *(f"- {name}" for name in names), ""]

@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hub.errors import UsageError
+from hub.errors import HubError, UsageError
 from parity.compare import Row
 from parity.golden import Recorded, is_golden
 from parity.report import NotCompared, Report, Why, joined
@@ -22,7 +23,6 @@ __all__ = [
     "Contradiction",
     "Side",
     "agree_on_form",
-    "arranged",
     "failed",
     "feeds_for",
     "format_of",
@@ -42,13 +42,30 @@ class Side:
     """One opened model: how it is called in the report, its runner, and its place in the check.
 
     `judged` says that a failure to run is a mismatch, and not only something left uncompared.
+    `source`, of the format `known`, is what it was opened from.
     `chosen`: the layers to compare in place of the outputs, by the names they have on the other side.
     """
 
     label: str
     runner: Runner
     judged: bool = False
+    source: Any = None
+    known: Format | None = None
     chosen: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def recorded(self) -> Runner | None:
+        """What hub reads of the source, which knows how the layers of that are laid out in ONNX; None where hub does
+        not read it, or another project's converter does."""
+        known = self.known
+        if known is None or known.name == "onnx" or known.reader is None or known.guarded:
+            return None
+        import hub
+
+        try:
+            return find("onnxruntime").open(hub.load(self.source))
+        except HubError:
+            return None
 
 
 def open_side(
@@ -92,7 +109,7 @@ def open_side(
         return None
     stack.callback(runner.close)
     report.versions[runner.name] = runner.version
-    return Side(label, runner, judged)
+    return Side(label, runner, judged, source, known)
 
 
 def _witness(
@@ -119,7 +136,7 @@ def _witness(
     report.versions[runner.name] = runner.version
     report.notes.append(f"{label}: run by {runner.name}. {reason}")
     report.notes += [f"{label}: {remark}" for remark in runner.remarks]
-    return Side(label, runner, judged)
+    return Side(label, runner, judged, source, known)
 
 
 def failed(report: Report, side: Side, reason: str, why: Why) -> None:
@@ -247,17 +264,3 @@ def feeds_for(side: Side, names: Mapping[str, str], feeds: Mapping[str, Array]) 
             array = array.astype(port.dtype)
         result[theirs] = array
     return result
-
-
-def arranged(
-    reference: Side, candidate: Side, key: str, ours: Array, other_key: str, theirs: Array
-) -> tuple[Array, Array]:
-    """Two tapped values in one layout: the source's, or ONNX's if one of the runtimes only has that."""
-    pair = ((reference.runner, key, ours), (candidate.runner, other_key, theirs))
-    if all(runner.layout == "source" or tap in runner.perms for runner, tap, _ in pair):
-        ours, theirs = (_transposed(array, runner.perms.get(tap)) for runner, tap, array in pair)
-    return ours, theirs
-
-
-def _transposed(array: Array, perm: tuple[int, ...] | None) -> Array:
-    return array.transpose(perm) if perm is not None else array

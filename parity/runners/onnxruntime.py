@@ -88,9 +88,7 @@ class OnnxRuntimeRunner(Description):
         """See `parity.runners.Runner.run`."""
         wanted = {}
         for tap in taps:
-            kind, _, name = tap.partition(":")
-            value = {"layer": self._values, "core": self._cores}.get(kind, {}).get(name)
-            if value is not None:
+            if (value := self.value(tap)) is not None:
                 wanted[tap] = value
         if BEFORE in taps:
             wanted |= {f"before:{name}": value for name, (value, _, _) in self._before.items()}
@@ -103,6 +101,11 @@ class OnnxRuntimeRunner(Description):
             raise RunFailed(single_line(error)) from error
         found = {name: _array(value) for name, value in zip(names, arrays, strict=True)}
         return {name: found[name] for name in outputs} | {tap: found[str(value.name)] for tap, value in wanted.items()}
+
+    def value(self, tap: str) -> ir.Value | None:
+        """The value of the graph that a tap "layer:NAME" or "core:NAME" is; None if there is no one."""
+        kind, _, name = tap.partition(":")
+        return {"layer": self._values, "core": self._cores}.get(kind, {}).get(name)
 
     def close(self) -> None:
         """Free the session."""
