@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from hub.zeros import is_zero
+
 __all__ = ["settle"]
 
 
@@ -15,41 +17,18 @@ def settle(model: ir.Model) -> None:
     sequences that a tensor is split into, weights that are transposed when the network runs."""
     weights = set(model.graph.initializers)
     for node in list(model.graph.all_nodes()):
-        if node.op_type in ("Conv", "ConvTranspose") and len(node.inputs) > 2 and _zero(node.inputs[2]):
+        if node.op_type in ("Conv", "ConvTranspose") and len(node.inputs) > 2 and is_zero(node.inputs[2]):
             bias = node.inputs[2]
             if bias is not None and bias.name not in weights:
                 node.resize_inputs(2)
         elif node.op_type in ("LSTM", "GRU", "RNN"):
             for i in (5, 6):
-                if len(node.inputs) > i and _zero(node.inputs[i]):
+                if len(node.inputs) > i and is_zero(node.inputs[i]):
                     node.replace_input_with(i, None)
         elif node.op_type == "Reshape":
             _settle_reshape(model, node)
     settle_splits(model)
     settle_weights(model)
-
-
-_SAME = frozenset(
-    {"Identity", "Cast", "CastLike", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Expand", "Gather"}
-)
-
-
-def _zero(value: ir.Value | None) -> bool:
-    """Whether `value` is nothing but zeros, whatever its size."""
-    while value is not None:
-        constant = ir.convenience.get_const_tensor(value)
-        if constant is not None:
-            return constant.size <= 1 << 22 and not np.any(constant.numpy())
-        node = value.producer()
-        if node is None:
-            return False
-        if node.op_type == "ConstantOfShape":
-            held = node.attributes.get("value")
-            return held is None or not np.any(held.as_tensor().numpy())
-        if node.op_type not in _SAME:
-            return False
-        value = node.inputs[0]
-    return False
 
 
 def _settle_reshape(model: ir.Model, node: ir.Node) -> None:
