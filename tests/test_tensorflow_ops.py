@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import need
+from conftest import need, written_by
 
 import hub
 from hub.errors import UnsupportedOps
@@ -52,10 +50,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ops")
-    done = subprocess.run([sys.executable, MAKER, folder], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
+    return written_by(MAKER, tmp_path_factory.mktemp("ops"))
 
 
 @pytest.fixture(scope="module")

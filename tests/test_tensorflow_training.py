@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import need, need_runtime
+from conftest import need, need_runtime, written_by
 
 import hub
 from hub.errors import UnsupportedOps
@@ -42,9 +40,7 @@ TARGETS = {"torch": "net.py", "caffe": "net.prototxt", "cntk": "net.dnn", "corem
 def slim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all of them, moved away from where they were written."""
     folder = tmp_path_factory.mktemp("slim")
-    done = subprocess.run([sys.executable, MAKER, folder / "made"], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return (folder / "made").rename(folder / "moved")
+    return written_by(MAKER, folder / "made").rename(folder / "moved")
 
 
 @pytest.fixture(scope="module")
