@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["agree", "application", "calibrate", "feeds", "outputs_of", "randomise"]
+__all__ = ["agree", "application", "calibrate", "feeds", "images", "outputs_of", "randomise"]
 
 TOLERANCE = 1e-4
 """Largest error, relative to the spread of the expected output."""
@@ -78,13 +78,20 @@ def _normalize(layer: Any, x: npt.NDArray[Any]) -> None:
 
 
 def application(name: str, size: tuple[int, int] = (96, 128), classes: int = 50, seed: int = 3) -> Any:
-    """A network of keras.applications with seeded weights, calibrated; H is not W."""
+    """A network of keras.applications with seeded weights, calibrated on `images`; H is not W."""
     import keras
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     network = getattr(keras.applications, name)(weights=None, input_shape=(*size, 3), classes=classes)
-    return calibrate(randomise(network))
+    return calibrate(randomise(network), [images(network, 0, 4)])
+
+
+def images(network: Any, seed: int = 1, batch: int = 2) -> npt.NDArray[np.float32]:
+    """What a network of images takes: pixels from 0 to 255 where it scales them itself, else normal numbers."""
+    rng, shape = np.random.default_rng(seed), (batch, *network.input_shape[1:])
+    scales = any(type(layer).__name__ == "Rescaling" for layer in network.layers)
+    return (rng.uniform(0, 255, shape) if scales else rng.standard_normal(shape)).astype(np.float32)
 
 
 def feeds(model: Any, sizes: Sequence[tuple[int, ...]] = (), seed: int = 1, batch: int = 2) -> list[npt.NDArray[Any]]:

@@ -11,7 +11,7 @@ from conftest import need, need_runtime
 need("keras", "tensorflow")
 need_runtime("caffe")
 
-from keras_nets import application, randomise  # noqa: E402
+from keras_nets import application, images, randomise  # noqa: E402
 
 import hub  # noqa: E402
 from hub.schemas import messages  # noqa: E402
@@ -34,7 +34,7 @@ def test_an_application_layer_by_layer(name: str, tmp_path: Path) -> None:
     model = hub.load(tmp_path / "net.keras")
     prototxt, _ = hub.save(model, tmp_path / "net.prototxt")
 
-    report = hub.check(model, prototxt, layers=True)
+    report = hub.check(model, prototxt, layers=True, inputs=images(network))
     assert not [row for row in report.rows if row.verdict != "ok"]
     outputs = [row for row in report.rows if row.kind != "layer"]
     assert len(outputs) == 2  # before and after the softmax

@@ -13,7 +13,7 @@ need("keras", "tensorflow")
 need_runtime("cntk")
 need_runtime("cntk-python")
 
-from keras_nets import application, randomise  # noqa: E402
+from keras_nets import application, images, randomise  # noqa: E402
 
 import hub  # noqa: E402
 from parity.runners import cntk  # noqa: E402
@@ -52,7 +52,7 @@ def test_an_application_layer_by_layer(name: str, tmp_path: Path) -> None:
 
     network, model = loaded(name, tmp_path)
     (native,) = hub.save(model, tmp_path / "net.dnn")
-    report = hub.check(model, native, layers=True)
+    report = hub.check(model, native, layers=True, inputs=images(network))
     assert not [row for row in report.rows if row.verdict != "ok"]
     outputs = [row for row in report.rows if row.kind != "layer"]
     assert len(outputs) == 2  # before and after the softmax
@@ -69,7 +69,9 @@ def test_an_application_layer_by_layer(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(value, theirs[key], key)
     assert len(code.read_text().splitlines()) <= LINES.get(name, 10_000)
 
-    assert hub.check(model, hub.load(native), layers=True).ok  # ONNX to CNTK to ONNX, in ONNX Runtime
+    assert hub.check(
+        model, hub.load(native), layers=True, inputs=images(network)
+    ).ok  # ONNX to CNTK to ONNX, in ONNX Runtime
 
 
 def test_a_conversion_is_proved_in_three_runtimes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from conftest import need
 
 need("keras", "tensorflow", "coremltools")
 
-from keras_nets import application  # noqa: E402
+from keras_nets import application, images  # noqa: E402
 
 import hub  # noqa: E402
 from parity.runners import find  # noqa: E402
@@ -30,7 +30,7 @@ def test_an_application_layer_by_layer(name: str, tmp_path: Path) -> None:
     network.save(tmp_path / "net.keras")
     model = hub.load(tmp_path / "net.keras")
     (path,) = hub.save(model, tmp_path / "net.mlpackage", batch=(1, 4))
-    report = hub.check(model, path, layers=True)
+    report = hub.check(model, path, layers=True, inputs=images(network))
     assert not report.mismatches
     layers = [row for row in report.rows if row.kind == "layer" and row.verdict == "ok"]
     assert len(layers) >= len(network.layers) // 3  # normalizations are in their convolutions
@@ -39,11 +39,10 @@ def test_an_application_layer_by_layer(name: str, tmp_path: Path) -> None:
     assert before.of_spread is not None
     assert before.of_spread <= EXACT
     for batch in (1, 3):
-        images = np.random.default_rng(batch).random((batch, 96, 128, 3)).astype(np.float32)
-        assert hub.check(model, path, inputs=images).ok
+        assert hub.check(model, path, inputs=images(network, batch=batch)).ok
 
     (half,) = hub.save(model, tmp_path / "half.mlpackage", batch=(1, 4), precision="fp16")
-    (before,) = [row for row in hub.check(model, half).rows if row.kind == "before activation"]
+    (before,) = [row for row in hub.check(model, half, inputs=images(network)).rows if row.kind == "before activation"]
     assert before.of_spread is not None
     assert before.of_spread <= HALF
 
