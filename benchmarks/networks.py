@@ -46,7 +46,7 @@ report = hub.check(model, paths[0], layers=True, inputs=images(network))
 layers = [row.of_spread for row in report.rows if row.kind == "layer" and row.of_spread is not None]
 outputs = [row.of_spread for row in report.rows if row.kind == "before activation"]
 print("RESULT" + json.dumps({
-    "ok": report.ok, "outputs": not [row for row in report.mismatches if row.kind != "layer"],
+    "ok": report.ok, "after": [row.of_spread for row in report.mismatches if row.kind == "output"],
     "apart": len(report.mismatches), "layers": len(layers), "worst": max(layers), "output": max(outputs),
     "lines": len(paths[0].read_text().splitlines()) if paths[0].suffix == ".py" else 0,
     "size": sum(p.stat().st_size for path in paths for p in [path, *path.rglob("*")] if p.is_file()) / 1e6,
@@ -65,7 +65,8 @@ def row(name: str, target: str) -> str:
     r = json.loads(found[0].removeprefix("RESULT"))
     if "refused" in r:
         return f"| {name} | {target} | refused: {', '.join(r['refused'])} |"
-    verdict = "ok" if r["ok"] else f"ok; {r['apart']} layers beyond" if r["outputs"] else "**differs**"
+    verdict = "ok" if r["ok"] else f"{r['apart']} values beyond"
+    verdict = f"**differs**, after the softmax {r['after'][0]:.1e}" if r["after"] else verdict
     code = r["lines"] or ""
     cells = [name, target, verdict, r["layers"], f"{r['worst']:.1e}", f"{r['output']:.1e}", code, f"{r['size']:.0f}"]
     return f"| {' | '.join(map(str, cells))} |"
