@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hub.errors import UsageError
+from hub.errors import HubError, UsageError
 from parity.compare import COMPRESSED, Row, compare, compare_arrays, tolerance_of, worst
 from parity.divergence import divergences
-from parity.golden import Recorded, save_golden
+from parity.golden import Recorded, layout_of, save_golden
 from parity.inputs import described, drawn, given, several
-from parity.layers import common_layers, flow_of, layer_tap, wholes
-from parity.layouts import arranged
+from parity.layers import wholes
+from parity.pairs import UNRECORDED, Pair, arranged
 from parity.ranks import Ranks
 from parity.report import NotCompared, Report, joined
 from parity.runners import BEFORE, Array, LoadFailed, RunFailed
@@ -48,7 +48,8 @@ class Comparison:
         """Write what the first side was given and gave, once it has run."""
         if self.first is None:
             raise UsageError(f"{path}: {side.label} gave nothing that could be recorded")
-        saved = save_golden(path, *self.first, runtime=side.runner.name, version=side.runner.version)
+        runner = side.runner
+        saved = save_golden(path, *self.first, runtime=runner.name, version=runner.version, layout=layout_of(runner))
         self.report.notes.append(f"{saved} holds what {side.label} was given and gave: `hub check {saved} FILE`")
 
     def run(self, sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> None:
@@ -57,19 +58,20 @@ class Comparison:
         With several sets of numbers every value has one row, its worst.
         """
         matched = [matching(sides[0], side, self.report) for side in sides]
-        common = {(a, b): self._chosen(sides[a], sides[b]) for a, b in pairs}
+        joined = {(a, b): Pair(sides[a], sides[b]) for a, b in pairs}
+        common = {pair: self._chosen(joined[pair]) for pair in joined}
         tries = self._tries(sides, matched)
         ranks: dict[tuple[int, int], Ranks] = {pair: Ranks() for pair in pairs}
         rows: list[Row] = []
         for feeds in tries:
             before, self.report.rows = self.report.rows, []
-            self._run_on(feeds, sides, pairs, matched, common, ranks)
+            self._run_on(feeds, sides, joined, matched, common, ranks)
             rows, self.report.rows = [*rows, *self.report.rows], before
         self.report.rows += worst(rows)
         self.report.inputs = described(tries)
         self.report.skipped = list(dict.fromkeys(self.report.skipped))
-        for a, b in pairs if self.layers and self.only is None else ():
-            self._conclude(sides[a], sides[b], common[a, b])
+        for pair in joined if self.layers and self.only is None else ():
+            self._conclude(joined[pair], common[pair])
         for (a, b), rank in ranks.items():
             self.report.notes += rank.said(f"{sides[b].label} against {sides[a].label}")
 
@@ -86,16 +88,16 @@ class Comparison:
         self.report.seed = self.seed
         return drawn(ports, self.seed, self.batches, self.draws)
 
-    def _chosen(self, a: Side, b: Side) -> list[tuple[str, str]]:
+    def _chosen(self, pair: Pair) -> list[tuple[str, str]]:
         """The layers to compare."""
-        known = common_layers(a, b) if self.layers else []
-        return known if self.only is None else [pair for pair in known if pair[0] in self.only]
+        known = pair.common if self.layers else []
+        return known if self.only is None else [names for names in known if names[0] in self.only]
 
     def _run_on(
         self,
         feeds: dict[str, Array],
         sides: Sequence[Side],
-        pairs: Sequence[tuple[int, int]],
+        pairs: Mapping[tuple[int, int], Pair],
         matched: Sequence[Mapping[str, str]],
         common: Common,
         ranks: Mapping[tuple[int, int], Ranks],
@@ -105,32 +107,45 @@ class Comparison:
         given = [feeds_for(side, names, feeds) for side, names in zip(sides, matched, strict=True)]
         runs, sizes = 0, Sizes(self.memory)
         for part in sizes.parts(sides, given, common):
-            results = [self._run(side, given[i], self._taps(i, sides, part, runs)) for i, side in enumerate(sides)]
+            results = [self._run(side, given[i], self._taps(side, pairs, part, runs)) for i, side in enumerate(sides)]
             if not runs and results[0] is not None and self.first is None:
                 self.first = feeds, {k: v for k, v in results[0].items() if not k.startswith(("core:", "exit:"))}
-            for a, b in pairs:
+            for (a, b), pair in pairs.items():
                 ours, theirs = results[a], results[b]
                 if ours is None or theirs is None:
                     continue
                 if not runs:
                     self._compare_outputs(sides[a], sides[b], ours, theirs, ranks[a, b])
-                self._compare_layers(sides[a], sides[b], ours, theirs, part[a, b])
+                between = self._between(pair, sides[0], feeds, part[a, b])
+                if between is not None:
+                    self._compare_layers(pair, part[a, b], ours, theirs, between)
                 sizes.saw(part[a, b], ours, theirs)
             runs += 1
         if runs > 1:
             self._note(f"layers compared in {runs} runs, to hold about {self.memory / 1e6:.0f} MB of them at a time")
 
     @staticmethod
-    def _taps(index: int, sides: Sequence[Side], part: Common, runs: int) -> list[str]:
+    def _taps(side: Side, pairs: Mapping[tuple[int, int], Pair], part: Common, runs: int) -> list[str]:
         """What one side is asked for beside its outputs."""
-        side = sides[index]
         taps = [] if runs else [BEFORE]
         taps += [f"layer:{name}" for name in side.chosen.values()]
-        for pair, names in part.items():
-            if index in pair:
-                other = sides[pair[1 - pair.index(index)]]
-                taps += [layer_tap(known[pair.index(index)], side, other) for known in names]
+        for key, pair in pairs.items():
+            if side in (pair.reference, pair.candidate):
+                taps += pair.taps(side, part[key])
         return taps
+
+    def _between(
+        self, pair: Pair, first: Side, feeds: Mapping[str, Array], names: Sequence[tuple[str, str]]
+    ) -> Mapping[str, Array] | None:
+        """What the middle of a pair gives, nothing where there is none; None if it failed, which is said."""
+        if not names or pair.middle is None:
+            return {}
+        try:
+            return pair.run_middle(first, feeds, names)
+        except (HubError, LoadFailed, RunFailed) as error:
+            what = f"{pair.between}, {len(names)} layers"
+            self.report.skipped.append(NotCompared(what, f"{pair.middle.label} cannot be run: {error}", "not tapped"))
+            return None
 
     def _run(self, side: Side, feeds: dict[str, Array], taps: Sequence[str]) -> dict[str, Array] | None:
         try:
@@ -171,8 +186,10 @@ class Comparison:
             key, other_key = f"before:{name}", f"before:{other}"
             if key in ours and other_key in theirs:
                 pair = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
-                a, b = pair or (ours[key], theirs[other_key])
-                row = compare_arrays(name, a, b, rtol=allowed[name], atol=self.atol)
+                if pair is None:
+                    row = Row(name, "not compared", UNRECORDED)
+                else:
+                    row = compare_arrays(name, *pair, rtol=allowed[name], atol=self.atol)
                 row.between, row.kind, row.op = between, "before activation", ops.get(key) or ops.get(other_key, "")
                 self.report.rows.append(row)
             elif key in ours or other_key in theirs:
@@ -205,47 +222,39 @@ class Comparison:
 
     def _compare_layers(
         self,
-        reference: Side,
-        candidate: Side,
+        pair: Pair,
+        common: Sequence[tuple[str, str]],
         ours: Mapping[str, Array],
         theirs: Mapping[str, Array],
-        common: Sequence[tuple[str, str]],
+        between: Mapping[str, Array],
     ) -> None:
         """Rows for the layers that both know, and an entry for those that could not be compared."""
-        between = f"{candidate.label} against {reference.label}"
-        absent, reordered = [], []
-        for name, other in common:
-            key, other_key = layer_tap(name, reference, candidate), layer_tap(other, candidate, reference)
-            if key in ours and other_key in theirs:
-                pair = arranged(reference, candidate, key, ours[key], other_key, theirs[other_key])
-                if pair is None:
-                    reordered.append(name)
-                    continue
-                a, b = pair
-                if [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]:
-                    b = b.reshape(a.shape)  # axes of size 1 are no difference between layers
-                row = compare_arrays(name, a, b, rtol=self._rtol(reference, candidate), atol=self.atol)
-                row.between, row.kind, row.op = between, "layer", reference.runner.layers.get(name, "")
-                if a.shape != b.shape and sorted(a.shape) == sorted(b.shape):
-                    # Its values are in another layout and nothing says which: no permutation is tried.
-                    row.verdict, row.reason = "not compared", f"{row.reason}, and its layout is not recorded"
-                self.report.rows.append(row)
-            else:
-                absent.append(name)
-        for names, why in ((absent, "no single output"), (reordered, "elements in another order than the source's")):
-            if names:
-                what = f"{between}, {len(names)} layer{'s' if len(names) > 1 else ''}"
-                self.report.skipped.append(NotCompared(what, f"{why}: {joined(names)}", "not tapped"))
+        absent = []
+        rtol = self._rtol(pair.reference, pair.candidate) if common else None
+        for names in common:
+            row = pair.row(names, ours, theirs, between, rtol, self.atol)
+            if row is None:
+                absent.append(names[0])
+                continue
+            row.between, row.kind, row.op = pair.between, "layer", pair.reference.runner.layers.get(names[0], "")
+            self.report.rows.append(row)
+        if absent:
+            what = f"{pair.between}, {len(absent)} layer{'s' if len(absent) > 1 else ''}"
+            self.report.skipped.append(NotCompared(what, f"no single output: {joined(absent)}", "not tapped"))
 
-    def _conclude(self, reference: Side, candidate: Side, common: Sequence[tuple[str, str]]) -> None:
-        """Where the two first differ, and the layers that only one of them has."""
-        between = f"{candidate.label} against {reference.label}"
+    def _conclude(self, pair: Pair, common: Sequence[tuple[str, str]]) -> None:
+        """Where the two first differ, and the layers that only one of them has, or that ONNX does not have so."""
+        reference, candidate, between, flow = pair.reference, pair.candidate, pair.between, pair.flow
         rows = [row for row in self.report.rows if row.between == between]
-        flow = flow_of(reference, candidate, common)
         self.report.divergences += divergences(rows, flow)
         self.report.flows[between] = {layer: list(others) for layer, others in (flow or {}).items()}
+        if pair.reordered:
+            why = f"not one value in ONNX, or in another order: {joined([names[0] for names in pair.reordered])}"
+            count = len(pair.reordered)
+            what = f"{between}, {count} layer{'s' if count > 1 else ''}"
+            self.report.skipped.append(NotCompared(what, why, "not tapped"))
         for side, position in ((reference, 0), (candidate, 1)):
-            known = {pair[position] for pair in common}
+            known = {names[position] for names in [*common, *pair.reordered]}
             if side.runner.grain == "parts":
                 known |= {name for name in side.runner.layers if known & {*wholes(name)}}
             if rest := [name for name in side.runner.layers if name not in known]:

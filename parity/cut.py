@@ -86,7 +86,7 @@ def computed(model: ir.Model, feeds: Mapping[str, Array], values: Sequence[ir.Va
         return {value.name or "": feeds[value.name or ""] for value in values}
     names = [value.name for value in model.graph.inputs]
     opened = session(model, taps=asked)
-    arrays: list[Any] = opened.run(asked, {name: array for name, array in feeds.items() if name in names})
+    arrays = _ran(opened, asked, {name: array for name, array in feeds.items() if name in names})
     found = dict(zip(asked, arrays, strict=True))
     return {value.name or "": feeds[value.name or ""] if value.name in feeds else found[value.name or ""]
             for value in values}  # fmt: skip
@@ -114,4 +114,12 @@ def standard(part: Part) -> str:
 def run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of a part, by name."""
     names = [value.name or "" for value in model.graph.outputs]
-    return dict(zip(names, session(model).run(names, dict(feeds)), strict=True))
+    return dict(zip(names, _ran(session(model), names, feeds), strict=True))
+
+
+def _ran(opened: Any, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Any]:
+    try:
+        arrays: list[Any] = opened.run(list(names), dict(feeds))
+    except Exception as error:  # those of ONNX Runtime have no class of their own
+        raise HubError(f"ONNX Runtime cannot run a part: {single_line(error)}") from error
+    return arrays

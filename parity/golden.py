@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from hub.errors import InvalidModel
-from parity.runners import Array, Description, Port, RunFailed
+from parity.runners import Array, Description, Port, RunFailed, Runner
 
-__all__ = ["Recorded", "is_golden", "save_golden"]
+__all__ = ["Recorded", "is_golden", "layout_of", "save_golden"]
 
 
 def save_golden(
@@ -64,6 +64,7 @@ class Recorded(Description):
         self.about = {str(key): str(value) for key, value in about.items()}
         self.inputs = [Port(name, array.dtype.name, array.shape) for name, array in self.feeds.items()]
         self.layers = {name[6:]: "" for name in self._taps if name.startswith("layer:")}
+        self._lay_out(path)
 
     def run(self, feeds: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """The recorded outputs, if `feeds` are the recorded inputs."""
@@ -72,8 +73,24 @@ class Recorded(Description):
         wanted = tuple(tap.removesuffix("*") for tap in taps)
         return self._outputs | {name: array for name, array in self._taps.items() if name.startswith(wanted)}
 
+    def _lay_out(self, path: str | os.PathLike[str]) -> None:
+        """In which order of axes values from within were recorded; the source's if the file does not say."""
+        try:
+            layout = json.loads(self.about.get("layout", "{}"))
+            self.perms = {str(tap): tuple(map(int, perm)) for tap, perm in layout.get("perms", {}).items()}
+            self.onnx = layout.get("order") == "onnx"
+            self.layout = "canonical" if layout.get("order") == "canonical" else "source"
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidModel(f"{path} is not a recording: its layout says {str(error)[:80]}") from error
+
     def close(self) -> None:
         """Nothing to do."""
+
+
+def layout_of(runner: Runner) -> str:
+    """What a recording says of the order of axes, for `save_golden`."""
+    order = "onnx" if runner.onnx else runner.layout
+    return json.dumps({"order": order, "perms": {tap: list(perm) for tap, perm in runner.perms.items()}})
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

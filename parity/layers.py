@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from parity.sides import Side
 
-__all__ = ["common_layers", "flow_of", "layer_tap", "wholes"]
+__all__ = ["common_layers", "flow_of", "layer_tap", "named_alike", "wholes"]
 
 
 def layer_tap(name: str, side: Side, other: Side) -> str:
@@ -39,16 +39,27 @@ def common_layers(a: Side, b: Side) -> list[tuple[str, str]]:
 
 def flow_of(a: Side, b: Side, common: Sequence[tuple[str, str]]) -> Mapping[str, Sequence[str]] | None:
     """For each layer of `a` those that feed it, as `a` says it, else as `b` does; None if neither knows."""
-    if a.runner.flow:
-        return a.runner.flow
-    if not b.runner.flow:
-        return None
+    if ours := _flow(a):
+        return ours
     names = {theirs: ours for ours, theirs in common}
+    theirs = _flow(b)
     return {names.get(name, name): [names.get(other, other) for other in others]
-            for name, others in b.runner.flow.items()}  # fmt: skip
+            for name, others in theirs.items()} or None  # fmt: skip
 
 
-def _identifiers(names: Mapping[str, str]) -> dict[str, str]:
+def _flow(side: Side) -> Mapping[str, Sequence[str]]:
+    """As the runtime says it, else as hub reads the source."""
+    return side.runner.flow or (side.recorded.flow if side.recorded is not None else {})
+
+
+def named_alike(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that is the same, else the only one that is the same as an identifier."""
+    known = list(names)
+    return name if name in known else _identifiers(known).get(_identifier(name))
+
+
+def _identifiers(names: Iterable[str]) -> dict[str, str]:
+    """Names by what they are as identifiers, where that is one of them only."""
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(_identifier(name), []).append(name)

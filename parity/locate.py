@@ -14,10 +14,10 @@ from parity.compare import Row
 from parity.comparison import MEMORY, Comparison
 from parity.divergence import Divergence, feeding
 from parity.inputs import generate, several
-from parity.layers import common_layers, flow_of
+from parity.pairs import Pair
 from parity.report import Report
 from parity.runners import Array
-from parity.sides import Side, agree_on_form, labels, open_side
+from parity.sides import Side, agree_on_form, labels, matching, merged, open_side
 
 __all__ = ["Location", "Probe", "at_once", "locate", "opened", "search"]
 
@@ -69,9 +69,14 @@ class Probe:
     runs: int = 0
 
     @cached_property
+    def pair(self) -> Pair:
+        """The two, and what hub knows between them."""
+        return Pair(*self.sides)
+
+    @cached_property
     def common(self) -> dict[str, str]:
         """The layers that both know: the names in the second by those in the first."""
-        return dict(common_layers(*self.sides))
+        return dict(self.pair.common)
 
     def row(self, layer: str) -> Row | None:
         """The comparison of one layer; None if one of the two does not give it."""
@@ -104,7 +109,7 @@ class Probe:
 
     def feeds(self) -> dict[str, Array]:
         """What the first side is given."""
-        ports = self.sides[0].runner.inputs
+        ports = merged(self.sides, [matching(self.sides[0], side, Report()) for side in self.sides])
         return several(self.inputs, ports, 1)[0] if self.inputs is not None else generate(ports, seed=self.seed)
 
 
@@ -141,7 +146,7 @@ def search(probe: Probe) -> Location:
     ends = probe.ends()
     if not ends.mismatches:  # an error may fade on its way: there is nothing to bisect
         return _all(probe)
-    flow = flow_of(*probe.sides, list(probe.common.items()))
+    flow = probe.pair.flow
     order = in_order(list(probe.common), flow)
     found = _bisected(probe, order)
     if found is None:

@@ -15,13 +15,13 @@ import hub
 from hub.canonical import layer_of
 from hub.errors import HubError, UsageError
 from parity.command import Command
-from parity.compare import Row, compare_arrays
+from parity.compare import Row, compare_arrays, tolerance_of
 from parity.cut import Part, computed, cut, entering, run
 from parity.divergence import Divergence
 from parity.inputs import generate, given
-from parity.layers import layer_tap
-from parity.layouts import as_computed
+from parity.layers import layer_tap, named_alike
 from parity.locate import Location, Probe, at_once, opened
+from parity.pairs import as_computed
 from parity.report import Report
 from parity.repro import Repro, written
 from parity.runners import Array, LoadFailed, RunFailed, find
@@ -89,63 +89,123 @@ def _model(source: Any) -> hub.Model | None:
 def _reduced(probe: Probe, location: Location, a: hub.Model | None, b: hub.Model | None, source: Any) -> Judged:
     if a is None:
         raise HubError("the reference cannot be read as ONNX, of which a part could be cut out")
-    feeds = probe.feeds()
-    whole, stops = _ends(a, location)
-    part = Part(cut(a.ir, whole, stops), *_values(a, feeds, whole, stops))
+    found = location.divergence
+    if found is not None and found.layer not in reference.exits(a.ir.graph):
+        found = None  # nothing smaller than the whole can be cut out
+    ours = _ends(a, found, {}) or Ends(list(a.ir.graph.outputs), {})
+    part = Part(cut(a.ir, ours.outputs, ours.stops), *_values(a, probe.feeds(), ours))
     judge = _judge(probe)
-    if b is not None:
-        theirs, begins = _ends(b, location)
-        if len(theirs) == len(whole):
-            ours = _of_one(part) if any(_is_one(value) for value in entering(theirs, begins)) else part
-            same = _as_part(b, theirs, begins, ours)
-            if same is not None and (row := judge(same, run(same.model, same.feeds))) is not None:
-                return _single(ours, same, judge) or Judged(same, row, "run")
+    theirs = _ends(b, found, probe.common) if b is not None else None
+    if b is not None and theirs is not None:
+        judged = _in_second(b, theirs, ours, part, judge, location)
+        if judged is not None:
+            return judged
     row = _again(part, source, judge)
     if row is not None:
         return Judged(part, row, "convert")
-    if location.divergence is not None and (recorded := _recorded(probe, a, location.divergence, judge)) is not None:
+    if found is not None and (recorded := _recorded(probe, a, found, judge)) is not None:
         return recorded
-    where = location.divergence.layer if location.divergence else "the outputs"
+    where = found.layer if found is not None else "the outputs"
     raise HubError(
         f"the difference at {where} does not show in a part: what hub reads of the second model agrees there, "
-        f"converted again it agrees as well, and its own runtime does not give what leaves it"
+        f"converted again it agrees as well, and its own runtime does not give what leaves it alone"
     )
 
 
-def _ends(model: hub.Model, location: Location) -> tuple[list[ir.Value], set[ir.Value]]:
-    """What leaves the layer that differs, else the outputs; and what leaves the layers that feed it."""
+@dataclass
+class Ends:
+    """What leaves a part, and, by layer of the first model, what leaves the layers that feed it."""
+
+    outputs: list[ir.Value]
+    feeding: dict[str, ir.Value]
+
+    @property
+    def stops(self) -> set[ir.Value]:
+        """Where the part begins, but for inputs of the model."""
+        return {*self.feeding.values()}
+
+
+def _ends(model: hub.Model, found: Divergence | None, names: Mapping[str, str]) -> Ends | None:
+    """The ends of the layer that differs, None if it is not there; of the whole, if none is said to differ. `names`:
+    what layers of the first are called here."""
+    if found is None:
+        return Ends(list(model.ir.graph.outputs), {})
     known = reference.exits(model.ir.graph)
-    found = location.divergence
-    if found is None or found.layer not in known:
-        return list(model.ir.graph.outputs), set()
-    return [known[found.layer]], {known[name] for name in found.inputs if name in known}
+
+    def leaving(layer: str) -> ir.Value | None:
+        """What leaves a layer and those that are called as parts of it."""
+        name = named_alike(names.get(layer, layer), known)
+        parts = [value for other, value in known.items() if other == name or other.startswith(f"{name}/")]
+        return parts[-1] if parts else None
+
+    last = leaving(found.layer)
+    if last is None:
+        return None
+    feeding = {name: leaving(name) for name in found.inputs}
+    return Ends([last], {name: value for name, value in feeding.items() if value is not None})
 
 
-def _values(
-    model: hub.Model, feeds: Mapping[str, Array], outputs: Sequence[ir.Value], stops: set[ir.Value]
-) -> tuple[dict[str, Array], dict[str, Array]]:
+def _values(model: hub.Model, feeds: Mapping[str, Array], ends: Ends) -> tuple[dict[str, Array], dict[str, Array]]:
     """The numbers that enter and leave a part."""
-    begins = entering(outputs, stops)
+    begins = entering(ends.outputs, ends.stops)
     names = {value.name or "" for value in model.ir.graph.inputs}
     renamed = (
         dict(feeds) if names >= set(feeds) else dict(zip((i.name for i in model.inputs), feeds.values(), strict=False))
     )
-    values = computed(model.ir, renamed, [*begins, *outputs])
-    return {v.name or "": values[v.name or ""] for v in begins}, {v.name or "": values[v.name or ""] for v in outputs}
+    values = computed(model.ir, renamed, [*begins, *ends.outputs])
+    return (
+        {v.name or "": values[v.name or ""] for v in begins},
+        {v.name or "": values[v.name or ""] for v in ends.outputs},
+    )
 
 
-def _as_part(b: hub.Model, outputs: Sequence[ir.Value], stops: set[ir.Value], part: Part) -> Part | None:
-    """The same part of the other model, with the same numbers; None if they do not fit it."""
-    model = cut(b.ir, outputs, stops)
-    names = [value.name or "" for value in model.graph.inputs]
-    if len(names) != len(part.feeds):
+def _in_second(b: hub.Model, theirs: Ends, ours: Ends, part: Part, judge: Judge, location: Location) -> Judged | None:
+    """The same part of what hub reads of the second model, if that shows the difference that was located."""
+    if len(theirs.outputs) != len(ours.outputs) or set(theirs.feeding) != set(ours.feeding):
         return None
-    own = dict(part.feeds) if set(names) == set(part.feeds) else dict(zip(names, part.feeds.values(), strict=True))
-    for value in model.graph.inputs:
-        shape = own[value.name or ""].shape
-        sizes = list(value.shape) if value.shape is not None else list(shape)
-        if len(sizes) != len(shape) or any(isinstance(s, int) and s != n for s, n in zip(sizes, shape, strict=True)):
+    try:
+        if any(_is_one(value) for value in entering(theirs.outputs, theirs.stops)):
+            part = _of_one(part)
+        same = _as_part(b, theirs, ours, part)
+        row = judge(same, run(same.model, same.feeds)) if same is not None else None
+        if same is None or row is None or not _plausible(row, location):
             return None
+    except HubError:  # it cannot be run with these numbers
+        return None
+    return _single(part, same, judge) or Judged(same, row, "run")
+
+
+def _plausible(row: Row, location: Location) -> bool:
+    """Whether a part differs by no more than the layer did in the whole: else it is something else that differs."""
+    found = location.divergence
+    seen = [r for r in location.report.rows if found is not None and r.kind == "layer" and r.name == found.layer]
+    if not seen or seen[0].max_abs is None or row.max_abs is None:
+        return True
+    return row.max_abs <= 2 * seen[0].max_abs
+
+
+def _as_part(b: hub.Model, theirs: Ends, ours: Ends, part: Part) -> Part | None:
+    """The same part of the other model, with the same numbers; None if they do not fit it."""
+    model = cut(b.ir, theirs.outputs, theirs.stops)
+    values = list(model.graph.inputs)
+    if len(values) != len(part.feeds):
+        return None
+    partner = {theirs.feeding[name].name: value.name for name, value in ours.feeding.items()}
+    rest = [name for name in part.feeds if name not in partner.values()]
+    others = [value.name for value in values if value.name not in partner]
+    partner |= dict(zip(others, others if set(others) == set(rest) else rest, strict=False))
+    own = {}
+    for value in values:
+        array = part.feeds.get(partner.get(value.name) or "")
+        if array is None:
+            return None
+        sizes = list(value.shape) if value.shape is not None else list(array.shape)
+        fits = len(sizes) == array.ndim and all(
+            not isinstance(s, int) or s == n for s, n in zip(sizes, array.shape, strict=True)
+        )
+        if not fits:
+            return None
+        own[value.name or ""] = array.astype(value.dtype.numpy()) if value.dtype is not None else array
     left = [value.name or "" for value in model.graph.outputs]
     return Part(model, own, dict(zip(left, part.expected.values(), strict=True)))
 
@@ -156,21 +216,28 @@ def _is_one(value: ir.Value) -> bool:
 
 
 def _of_one(part: Part) -> Part:
-    """The same for the first sample."""
+    """The same for the first sample; as it is where what enters it has no common first size."""
+    if len({array.shape[:1] for array in part.feeds.values()}) != 1:
+        return part
     feeds = {name: array[:1] for name, array in part.feeds.items()}
     return Part(part.model, feeds, run(part.model, feeds))
 
 
-Judge = Callable[[Part, Mapping[str, Array]], Row | None]
+Judge = Callable[[Part, Mapping[str, Array]], "Row | None"]
 
 
 def _judge(probe: Probe) -> Judge:
     """The row in which outputs of a part differ from what is expected; None if they agree."""
+    known = [tolerance_of(side.runner.precision) for side in probe.sides]
+    rtol = probe.rtol if probe.rtol is not None else max((t for t in known if t is not None), default=None)
 
     def judge(part: Part, outputs: Mapping[str, Array]) -> Row | None:
-        for name, array in part.expected.items():
-            other = next(iter(outputs.values())) if len(outputs) == 1 else outputs[name]
-            row = compare_arrays(name, array, other, rtol=probe.rtol, atol=probe.atol)
+        if len(outputs) != len(part.expected):
+            return None
+        by_name = set(outputs) == set(part.expected)
+        for (name, array), other in zip(part.expected.items(), outputs.values(), strict=True):
+            theirs = outputs[name] if by_name else other
+            row = compare_arrays(name, array, theirs.astype(array.dtype), rtol=rtol, atol=probe.atol)
             if row.verdict == "mismatch":
                 return row
         return None
@@ -198,7 +265,11 @@ def _single(ours: Part, theirs: Part, judge: Judge) -> Judged | None:
             {name: found[partner[name] or ""] for name in names},
             {other.outputs[0].name or "": found[mine.outputs[0].name or ""]},
         )
-        if (row := judge(part, run(part.model, part.feeds))) is not None:
+        try:
+            row = judge(part, run(part.model, part.feeds))
+        except HubError:  # it cannot be run with these numbers
+            continue
+        if row is not None:
             return Judged(part, row, "run")
     return None
 
@@ -214,7 +285,10 @@ def _again(part: Part, source: Any, judge: Judge) -> Row | None:
             runner = find(known.runner).open(path)
             try:
                 names = [port.name for port in runner.inputs]
-                outputs = runner.run(dict(zip(names, part.feeds.values(), strict=False)), [])
+                given = (
+                    part.feeds if set(names) == set(part.feeds) else dict(zip(names, part.feeds.values(), strict=False))
+                )
+                outputs = runner.run(given, [])
             finally:
                 runner.close()
         except (HubError, LoadFailed, RunFailed):
@@ -230,15 +304,18 @@ def _recorded(probe: Probe, a: hub.Model, found: Divergence, judge: Judge) -> Ju
     tap, other = layer_tap(found.layer, first, second), layer_tap(probe.common[found.layer], second, first)
     value = runner.value(tap)
     given = feeds_for(second, matching(probe.sides[0], second, Report()), probe.feeds())
-    array = second.runner.run(given, [other]).get(other)
+    try:
+        array = second.runner.run(given, [other]).get(other)
+    except (LoadFailed, RunFailed):
+        return None
     if value is None or array is None:
         return None
-    begins = [runner.value(layer_tap(name, first, second)) for name in found.inputs]
-    stops = {begin for begin in begins if begin is not None}
-    part = Part(cut(a.ir, [value], stops), *_values(a, feeds, [value], stops))
+    feeding = {name: runner.value(layer_tap(name, first, second)) for name in found.inputs}
+    ends = Ends([value], {name: begin for name, begin in feeding.items() if begin is not None})
+    part = Part(cut(a.ir, ends.outputs, ends.stops), *_values(a, feeds, ends))
     ((name, expected),) = part.expected.items()
     theirs = as_computed(first, tap, second, other, array)
-    if theirs.size == expected.size:
+    if [n for n in theirs.shape if n != 1] == [n for n in expected.shape if n != 1]:
         theirs = theirs.reshape(expected.shape)  # axes of size 1 are no difference between layers
     part.second = {name: theirs}
     row = judge(part, part.second)

@@ -74,22 +74,29 @@ def tensors(kind):
     return {{tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in found}}
 
 
+def apart(name, expected, other):
+    if expected.shape != other.shape:
+        return f"{{name}}: shape {{other.shape}} instead of {{expected.shape}}"
+    a, b = expected.astype(float), other.astype(float)
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return f"{{name}}: NaN or Inf at other places"
+    return f"{{name}}: {{np.nanmax(np.abs(a - b)):.2e}} apart, of a spread of {{np.ptp(a):.2e}}"
+
+
 feeds, expected = tensors("input"), tensors("output")
 {body}
 '''
 
 _RUN = """session = onnxruntime.InferenceSession(str(HERE / "model.onnx"))
 for (name, array), other in zip(expected.items(), session.run(list(expected), feeds)):
-    apart, spread = np.abs(array.astype(float) - other).max(), np.ptp(array.astype(float))
-    print(f"{{name}}: {{apart:.2e}} apart, of a spread of {{spread:.2e}}")"""
+    print(apart(name, array, other))"""
 
 _CONVERT = """conversion = hub.convert(HERE / "model.onnx", HERE / "converted{suffix}", to={to!r}, check=False)
 print(hub.check(HERE / "model.onnx", conversion.paths[0], inputs=feeds))"""
 
 _RECORDED = """session, second = onnxruntime.InferenceSession(str(HERE / "model.onnx")), tensors("second")
 for name, array in zip(second, session.run(list(second), feeds)):
-    apart, spread = np.abs(array.astype(float) - second[name]).max(), np.ptp(array.astype(float))
-    print(f"{{name}}: {label} gives numbers that are {{apart:.2e}} apart, of a spread of {{spread:.2e}}")"""
+    print({label!r}, "gives:", apart(name, array, second[name]))"""
 
 _COMMAND = """import subprocess
 

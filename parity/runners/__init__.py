@@ -87,6 +87,7 @@ class Port:
 class Runner(Protocol):
     """An opened model. `layout` says in which layout its values come: "source" is the source
     model's (after `perms`, which holds permutations by tap), "canonical" ONNX's, except for taps in `perms`.
+    `onnx` says that without `perms` they come in ONNX's, `batch_first` that the batch is their first axis all the same.
     `grain` says what a layer is: "whole" as in the source, "core" without the activation that the
     source may include in it, "parts" one of several that a layer of the source became.
     `layers` maps the layers that can be tapped to their ops, `ops` outputs and "before:" taps.
@@ -100,6 +101,8 @@ class Runner(Protocol):
     ops: dict[str, str]
     perms: dict[str, tuple[int, ...]]
     layout: Literal["source", "canonical"]
+    onnx: bool
+    batch_first: bool
     grain: Literal["whole", "core", "parts"]
     precision: str
     remarks: list[str]
@@ -150,6 +153,8 @@ class Description:
     precision: str = "float32"
     remarks: list[str] = field(default_factory=list)
     flow: dict[str, list[str]] = field(default_factory=dict)
+    onnx: bool = False
+    batch_first: bool = False
 
     def as_written(self) -> None:
         """Take and give what the file itself does, where it says how its source did."""

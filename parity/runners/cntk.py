@@ -110,7 +110,7 @@ class CNTKRunner(Description):
             name: (*known.axes, *known.sizes) for name, known in zip(self._names, graph.inputs, strict=True)
         }
         interface.check(self._shapes, dict.fromkeys(graph.outputs))
-        super().__init__("cntk", runtimes.status("cntk").version, layout="canonical", grain="parts")
+        super().__init__("cntk", runtimes.status("cntk").version, layout="canonical", grain="parts", batch_first=True)
         self.inputs = [interface.port(name, shape) for name, shape in self._shapes.items()]
         self.layers = interface.named(graph.layers)
         self.ops = dict(graph.ops)

@@ -94,12 +94,9 @@ class KerasRunner(Description):
         calls: dict[str, list[Any]] = {}
         with ExitStack() as stack:
             for tap in taps:
-                kind, _, name = tap.partition(":")
-                if kind in ("layer", "core") and name in self._layers:
-                    layer = self._layers[name]
-                    inner = kind == "core" and _includes_activation(layer)
-                    seen = calls.setdefault(tap, [])
-                    stack.enter_context(_spy(layer, "activation" if inner else "call", seen, after=not inner))
+                if tap.startswith("layer:") and tap[6:] in self._layers:
+                    layer = self._layers[tap[6:]]
+                    stack.enter_context(_spy(layer, "call", calls.setdefault(tap, []), after=True))
             for name, layer in self._output_layers() if BEFORE in taps else ():
                 attribute = _squashing(layer)
                 if attribute:
@@ -194,12 +191,6 @@ def _squashing(layer: Any) -> str | None:
         return "call"
     activation = getattr(layer, "activation", None)
     return "activation" if getattr(activation, "__name__", "").lower() in SQUASHING else None
-
-
-def _includes_activation(layer: Any) -> bool:
-    """Whether an activation is applied to what `layer` computes with its kernel."""
-    kernel = getattr(layer, "kernel", None) is not None or getattr(layer, "pointwise_kernel", None) is not None
-    return kernel and callable(getattr(layer, "activation", None))
 
 
 @contextmanager

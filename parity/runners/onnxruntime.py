@@ -54,7 +54,7 @@ class OnnxRuntimeRunner(Description):
     def __init__(self, model: ir.Model, path: Path | None) -> None:
         import onnxruntime
 
-        super().__init__("onnxruntime", onnxruntime.__version__)
+        super().__init__("onnxruntime", onnxruntime.__version__, onnx=True)
         self.model, self.path = model, path
         initializers = model.graph.initializers
         self.inputs = [_port(value) for value in model.graph.inputs if value.name not in initializers]
