@@ -16,10 +16,10 @@ demo: .demo/installed
 	@.demo/venv/bin/hub demo .demo/output
 
 test: .venv/installed .runtimes/installed .suites/installed lint
-	.venv/bin/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
 
 fast: .venv/installed .runtimes/installed
-	.venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 path, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 nodes, initializers = [], []
 rng = np.random.default_rng(0)
-block = rng.standard_normal((size, size), dtype=np.float32)
+block = rng.standard_normal((size, size), dtype=np.float32) / np.float32(np.sqrt(size))
 with open(path + ".data", "wb") as data:
     for i in range(count):
         data.write(block.tobytes())
