@@ -123,14 +123,29 @@ class Pair:
         native = ours[key] if forwards else theirs[other]
         pair = arranged(self.source or self.reference, self.middle, whole, native, whole, between[whole])
         first = _row(names[0], native, between[whole], pair, rtol, atol)
-        if first.verdict == "mismatch":
-            first.reason += f"; so does hub's reading of {(self.source or self.reference).label}"
-            return first
         if forwards:
             pair = arranged(self.middle, self.candidate, tap, between[tap], other, theirs[other])
-            return _row(names[0], between[tap], theirs[other], pair, rtol, atol)
-        pair = arranged(self.reference, self.middle, key, ours[key], tap, between[tap])
-        return _row(names[0], ours[key], between[tap], pair, rtol, atol)
+            second = _row(names[0], between[tap], theirs[other], pair, rtol, atol)
+        else:
+            pair = arranged(self.reference, self.middle, key, ours[key], tap, between[tap])
+            second = _row(names[0], ours[key], between[tap], pair, rtol, atol)
+        return self._together(first, second)
+
+    def _together(self, first: Row, second: Row) -> Row:
+        """What two steps say: the source against what hub reads of it, and that against the other side."""
+        assert self.source is not None
+        reading = f"hub's reading of {self.source.label}"
+        if first.verdict == "mismatch" and second.verdict == "ok":
+            first.reason += f"; {reading} differs alike"
+            return first
+        if first.verdict == "mismatch":
+            second.verdict, second.reason = "not compared", f"{reading} differs from it there: {first.reason}"
+        elif first.verdict == "not compared" and first.max_abs is None:
+            second.verdict, second.reason = "not compared", f"{first.reason}, in {reading}"
+        elif second.verdict == "ok" and (first.max_abs or 0.0) + (second.max_abs or 0.0) > (second.tolerance or 0.0):
+            second.verdict = "mismatch"
+            second.reason = f"differs by {second.max_abs:.2e} from {reading}, and that from it by {first.max_abs:.2e}"
+        return second
 
 
 def _row(

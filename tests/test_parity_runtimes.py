@@ -243,3 +243,30 @@ def test_what_was_not_compared_is_not_said_to_agree(target: str, tmp_path: Path)
     assert found is not None
     assert found.layer == "behind"
     assert "inner/within" in found.unknown
+
+
+@pytest.mark.parametrize("reading", ["right", "wrong"])
+@pytest.mark.parametrize("target", ["right", "wrong"])
+def test_a_reading_that_is_wrong_is_no_judge(reading: str, target: str, tmp_path: Path) -> None:
+    """What hub reads of a source only says how the axes go together where it is right itself."""
+    from parity.pairs import Pair
+    from parity.runners import find
+    from parity.runners import onnxruntime as reference
+    from parity.sides import Side
+
+    files = {"right": saved(pointwise, tmp_path / "right"), "wrong": saved(pointwise, tmp_path / "wrong", "c1")}
+    models = {name: hub.load(file) for name, file in files.items()}
+    module = hub.convert(files[target], to="torch", check=False).object
+    source = Side("net.keras", find("parity.runners.keras").open(files["right"]))
+    vars(source)["recorded"] = reference.open(models[reading])
+    pair = Pair(source, Side("module", find("torch").open(module)))
+    image = np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)
+    names = next(names for names in pair.common if names[0] == "c1")
+    ours = source.runner.run({"image": image}, pair.taps(source, [names]))
+    given = {pair.candidate.runner.inputs[0].name: image}
+    theirs = pair.candidate.runner.run(given, pair.taps(pair.candidate, [names]))
+    row = pair.row(names, ours, theirs, pair.run_middle(source, {"image": image}, [names]), None, None)
+    source.runner.close()
+    assert row is not None
+    expected = {("right", "right"): "ok", ("right", "wrong"): "mismatch", ("wrong", "wrong"): "mismatch"}
+    assert row.verdict == expected.get((reading, target), "not compared"), row
