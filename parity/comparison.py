@@ -130,7 +130,7 @@ class Comparison:
         taps = [] if runs else [BEFORE]
         taps += [f"layer:{name}" for name in side.chosen.values()]
         for key, pair in pairs.items():
-            if side in (pair.reference, pair.candidate):
+            if side is pair.reference or side is pair.candidate:
                 taps += pair.taps(side, part[key])
         return taps
 
@@ -143,9 +143,14 @@ class Comparison:
         try:
             return pair.run_middle(first, feeds, names)
         except (HubError, LoadFailed, RunFailed) as error:
-            what = f"{pair.between}, {len(names)} layers"
-            self.report.skipped.append(NotCompared(what, f"{pair.middle.label} cannot be run: {error}", "not tapped"))
+            self._left_out(pair, [name for name, _ in names], f"{pair.middle.label} cannot be run ({error})")
             return None
+
+    def _left_out(self, pair: Pair, layers: Sequence[str], why: str) -> None:
+        """Say that layers were not compared."""
+        if layers:
+            what = f"{pair.between}, {len(layers)} layer{'s' if len(layers) > 1 else ''}"
+            self.report.skipped.append(NotCompared(what, f"{why}: {joined(layers)}", "not tapped"))
 
     def _run(self, side: Side, feeds: dict[str, Array], taps: Sequence[str]) -> dict[str, Array] | None:
         try:
@@ -238,9 +243,7 @@ class Comparison:
                 continue
             row.between, row.kind, row.op = pair.between, "layer", pair.reference.runner.layers.get(names[0], "")
             self.report.rows.append(row)
-        if absent:
-            what = f"{pair.between}, {len(absent)} layer{'s' if len(absent) > 1 else ''}"
-            self.report.skipped.append(NotCompared(what, f"no single output: {joined(absent)}", "not tapped"))
+        self._left_out(pair, absent, "no single output")
 
     def _conclude(self, pair: Pair, common: Sequence[tuple[str, str]]) -> None:
         """Where the two first differ, and the layers that only one of them has, or that ONNX does not have so."""
@@ -248,11 +251,7 @@ class Comparison:
         rows = [row for row in self.report.rows if row.between == between]
         self.report.divergences += divergences(rows, flow)
         self.report.flows[between] = {layer: list(others) for layer, others in (flow or {}).items()}
-        if pair.reordered:
-            why = f"not one value in ONNX, or in another order: {joined([names[0] for names in pair.reordered])}"
-            count = len(pair.reordered)
-            what = f"{between}, {count} layer{'s' if count > 1 else ''}"
-            self.report.skipped.append(NotCompared(what, why, "not tapped"))
+        self._left_out(pair, [name for name, _ in pair.reordered], "not one value in ONNX, or in another order")
         for side, position in ((reference, 0), (candidate, 1)):
             known = {names[position] for names in [*common, *pair.reordered]}
             if side.runner.grain == "parts":
